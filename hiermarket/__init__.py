@@ -1,0 +1,1 @@
+"""Hierarchical TSO–DSO balancing markets on labelled arrays."""

@@ -1,0 +1,143 @@
+"""The exceptions of the package: what is wrong, where, what was expected, what to do.
+
+::
+
+    HiermarketError
+    ├── DataError (ValueError)          input values: every fault found, together
+    ├── ModelError (ValueError)         a model or option that cannot be treated exactly
+    ├── SolveError (RuntimeError)       a solver's answer that is no answer
+    │   ├── InfeasibleError
+    │   ├── UnboundedError
+    │   ├── LimitReachedError           time, iterations, nodes: no proved optimum
+    │   └── NumericalError              any other status, or an answer that fails its own check
+    └── CertificateError (RuntimeError) a result whose certificate does not hold
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: How many labels a message names before it says how many more there are.
+MOST_LABELS = 5
+
+
+def some_labels(labels: Sequence[object]) -> str:
+    """Name up to five labels, and how many more there are."""
+    named = ", ".join(str(label) for label in labels[:MOST_LABELS])
+    more = len(labels) - MOST_LABELS
+    return f"{named} (+{more} more)" if more > 0 else named
+
+
+class HiermarketError(Exception):
+    """Root of every exception that the package raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of the input data.
+
+    Parameters
+    ----------
+    where : str
+        The array and the labels at fault, e.g. ``"bids.price at bsp=A, bus=18"``.
+    found : str
+        What stands there.
+    expected : str
+        What should stand there.
+    remedy : str
+        What the user can do.
+    """
+
+    where: str
+    found: str
+    expected: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: found {self.found}; expected {self.expected}. {self.remedy}"
+
+
+class DataError(HiermarketError, ValueError):
+    """Input data with faults; all faults found are reported together.
+
+    Attributes
+    ----------
+    faults : tuple[Fault, ...]
+        Every fault, in the order in which the data were read.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        count = len(self.faults)
+        head = "1 fault in the data" if count == 1 else f"{count} faults in the data"
+        super().__init__("\n".join([f"{head}:", *(f"  {i}. {f}" for i, f in enumerate(self.faults, 1))]))
+
+
+class ModelError(HiermarketError, ValueError):
+    """A model, or an option for it, that the package cannot treat exactly.
+
+    Attributes
+    ----------
+    what, where, remedy : str
+        What is wrong, the names and labels it concerns, and what to do.
+    """
+
+    def __init__(self, what: str, *, where: str, remedy: str) -> None:
+        self.what, self.where, self.remedy = what, where, remedy
+        super().__init__(f"{what} ({where}). {remedy}")
+
+
+class SolveError(HiermarketError, RuntimeError):
+    """A solver's answer that is no answer.
+
+    Attributes
+    ----------
+    what, where, status, remedy : str
+        The problem that was solved, the labels of the block, the solver's own
+        word for the outcome, and what to do.
+    """
+
+    outcome = "could not be solved"
+
+    def __init__(self, what: str, *, where: str, status: str, remedy: str) -> None:
+        self.what, self.where, self.status, self.remedy = what, where, status, remedy
+        super().__init__(f"{what} {self.outcome} at {where} (solver status: {status}). {remedy}")
+
+
+class InfeasibleError(SolveError):
+    """No point satisfies all rows and bounds."""
+
+    outcome = "is infeasible"
+
+
+class UnboundedError(SolveError):
+    """The objective improves without limit."""
+
+    outcome = "is unbounded"
+
+
+class LimitReachedError(SolveError):
+    """A limit of time, iterations or nodes came before a proved optimum."""
+
+    outcome = "reached a limit before a proved optimum"
+
+
+class NumericalError(SolveError):
+    """The solver ended in any other way, or its answer fails its own check."""
+
+    outcome = "ended without a trustworthy answer"
+
+
+class CertificateError(HiermarketError, RuntimeError):
+    """A bilevel result whose certificate does not hold.
+
+    Attributes
+    ----------
+    failures : tuple[str, ...]
+        Each check that failed, with its value, its tolerance and the labels.
+    """
+
+    def __init__(self, failures: Sequence[str]) -> None:
+        self.failures = tuple(failures)
+        super().__init__("The certificate does not hold:\n" + "\n".join(f"  - {failure}" for failure in self.failures))

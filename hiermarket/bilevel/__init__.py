@@ -1,0 +1,1 @@
+"""Bilevel problems on any linopy model: KKT conditions, reformulations, certificates."""

@@ -1,0 +1,1 @@
+"""Who wants what: bids, imbalance, prices. No optimisation here."""

@@ -1,0 +1,1 @@
+"""Grid data in, checked labelled Dataset, linear equations on a linopy model."""

@@ -1,0 +1,1 @@
+"""Results of all stages as one labelled tree: netCDF, indicators, tables."""

@@ -113,9 +113,7 @@ def program_of(model: linopy.Model) -> Program:
     )
 
 
-def write_back(
-    model: linopy.Model, program: Program, primal: Floats, dual: Floats | None, objective: float
-) -> None:
+def write_back(model: linopy.Model, program: Program, primal: Floats, dual: Floats | None, objective: float) -> None:
     """Write a solution into a linopy model, where its labels find it.
 
     Parameters
@@ -130,7 +128,7 @@ def write_back(
     objective : float
         Value of the objective, in the model's own sense.
     """
-    from linopy.constants import Result, Solution, Status, TerminationCondition  # noqa: PLC0415  (import is slow)
+    from linopy.constants import Result, Solution, Status, TerminationCondition
 
     full_primal = np.full(max((v.range[1] for _, v in model.variables.items()), default=0), np.nan)
     full_primal[program.columns] = primal

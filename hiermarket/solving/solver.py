@@ -138,7 +138,7 @@ class Session:
     """
 
     def __init__(self, program: Program, options: SolverOptions | None = None) -> None:
-        import highspy  # noqa: PLC0415  (import is slow)
+        import highspy
 
         if program.quadratic is not None and program.integer.any():
             raise ModelError(
@@ -171,12 +171,11 @@ class Session:
             self._highs.setOptionValue(name, value)
             # HiGHS ignores values that it does not like, without a word
             if self._highs.getOptionValue(name)[1] != value:
-                raise ModelError(
-                    f"The solver did not accept {name} = {value!r}", where="SolverOptions", remedy="Take a larger value."
-                )
+                what = f"The solver did not accept {name} = {value!r}"
+                raise ModelError(what, where="SolverOptions", remedy="Take a larger value.")
 
     def _pass(self, program: Program) -> None:
-        import highspy  # noqa: PLC0415
+        import highspy
 
         lp = highspy.HighsLp()
         lp.num_col_, lp.num_row_ = self._columns, self._rows
@@ -221,7 +220,7 @@ class Session:
 
     def start_from(self, x: Floats) -> None:
         """Offer a feasible point as the start of a MIP."""
-        import highspy  # noqa: PLC0415
+        import highspy
 
         solution = highspy.HighsSolution()
         solution.col_value = list(x)
@@ -233,7 +232,7 @@ class Session:
 
     def solve(self) -> Answer:
         """Solve, from the last basis if there is one."""
-        import highspy  # noqa: PLC0415
+        import highspy
 
         highs = self._highs
         highs.run()
@@ -247,7 +246,7 @@ class Session:
             highs.setOptionValue("presolve", kept)
             status = highs.getModelStatus()
         info = highs.getInfo()
-        has_point = info.primal_solution_status == 2  # noqa: PLR2004  (kSolutionStatusFeasible)
+        has_point = info.primal_solution_status == 2
         outcome = self._outcome(status, highspy, has_point=has_point)
         nothing = np.full(self._columns, np.nan)
         x, dual, reduced = nothing, np.full(self._rows, np.nan), nothing

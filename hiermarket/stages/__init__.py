@@ -1,0 +1,1 @@
+"""One market stage a file: (market, earlier results) in, frozen result out."""

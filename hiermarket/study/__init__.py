@@ -1,0 +1,1 @@
+"""Many feeders under one TSO; the only door to dask."""

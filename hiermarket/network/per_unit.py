@@ -1,0 +1,122 @@
+"""Kilovolt, ohm and siemens to MVA and back: the only place that converts them.
+
+There is no base power anywhere. With P in MW and w = v² in p.u.², an impedance is
+measured in 1/MVA (ohm/kV², which is per unit on 1 MVA) and an admittance in MVA at 1 p.u.
+(siemens·kV²).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+
+
+def per_mva(ohm: ArrayLike, kilovolts: ArrayLike) -> Floats:
+    """Return impedances [1/MVA] of impedances [ohm] at nominal voltages [kV].
+
+    >>> float(per_mva(0.0922, 12.66).round(9))
+    0.000575259
+    """
+    return np.asarray(ohm, dtype=float) / np.asarray(kilovolts, dtype=float) ** 2
+
+
+def mva(siemens: ArrayLike, kilovolts: ArrayLike) -> Floats:
+    """Return admittances [MVA at 1 p.u.] of admittances [S] at nominal voltages [kV].
+
+    >>> float(mva(0.001, 10.0).round(9))
+    0.1
+    """
+    return np.asarray(siemens, dtype=float) * np.asarray(kilovolts, dtype=float) ** 2
+
+
+def ohms(per_unit: float, kilovolts: float, base_mva: float) -> float:
+    """Return an impedance [ohm] of one in per unit on a base power.
+
+    >>> ohms(0.1, 10.0, 100.0)
+    0.1
+    """
+    return per_unit * kilovolts**2 / base_mva
+
+
+def siemens(per_unit: float, kilovolts: float, base_mva: float) -> float:
+    """Return an admittance [S] of one in per unit on a base power.
+
+    >>> siemens(0.1, 10.0, 100.0)
+    0.1
+    """
+    return per_unit * base_mva / kilovolts**2
+
+
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """Branches as seen from the parent: an ideal transformer, then r + jx; shunts moved to both buses.
+
+    Attributes
+    ----------
+    r, x : (branch,) array
+        Series impedance [1/MVA].
+    tap : (branch,) array
+        Ratio of the ideal transformer at the parent side.
+    parent_shunt, child_shunt : (branch,) complex array
+        Shunt admittance g + jb at the parent and at the child [MVA at 1 p.u.].
+    """
+
+    r: Floats
+    x: Floats
+    tap: Floats
+    parent_shunt: NDArray[np.complex128]
+    child_shunt: NDArray[np.complex128]
+
+
+def seen_from_parent(
+    impedance: NDArray[np.complex128],
+    admittance: NDArray[np.complex128],
+    ratio: Floats,
+    tapped_at_parent: NDArray[np.bool_],
+) -> Branches:
+    """Refer two-ports with a tap on either side to the parent side.
+
+    Parameters
+    ----------
+    impedance : (branch,) complex array
+        Series impedance r + jx [1/MVA].
+    admittance : (branch,) complex array
+        Whole shunt admittance g + jb [MVA at 1 p.u.], half of it at each end of the impedance.
+    ratio : (branch,) array
+        Ratio of the ideal transformer between its bus and the impedance; 1 for lines.
+    tapped_at_parent : (branch,) bool array
+        Whether the ideal transformer stands at the parent (else at the child).
+
+    Returns
+    -------
+    Branches
+        The same two-ports.
+
+    Notes
+    -----
+    At the parent: v_m/τ − z i = v_n, so t = τ; the half shunt at the impedance's parent end sees v_m/τ,
+    that is y/(2τ²) at the bus. At the child: v_m − z i = v_n/τ and the child's current is i/τ;
+    times τ this is v_m/(1/τ) − τ²z (i/τ) = v_n, so t = 1/τ, the impedance is τ²z, and the
+    child's half shunt is y/(2τ²). A phase shift turns all voltages behind a radial branch by
+    the same angle and changes none of these.
+
+    >>> at_child = seen_from_parent(np.array([0.1j]), np.array([0j]), np.array([1.25]), np.array([False]))
+    >>> at_child.tap.item(), at_child.x.round(9).item()
+    (0.8, 0.15625)
+    """
+    half = admittance / 2
+    referred = np.where(tapped_at_parent, impedance, impedance * ratio**2)
+    return Branches(
+        r=referred.real,
+        x=referred.imag,
+        tap=np.where(tapped_at_parent, ratio, 1 / ratio),
+        parent_shunt=np.where(tapped_at_parent, half / ratio**2, half),
+        child_shunt=np.where(tapped_at_parent, half, half / ratio**2),
+    )

@@ -16,10 +16,11 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from hiermarket.solving.lexicographic import descend
 from hiermarket.solving.solver import Outcome, Session, SolverOptions, failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from hiermarket.solving.program import Floats, Ints, Program
 
@@ -62,6 +63,8 @@ class BlockAnswers:
         The block of each column.
     solves : int
         How many LPs or MIPs were solved.
+    undecided : int array
+        Blocks in which a further cost could not be decided; empty as a rule.
     """
 
     x: Floats
@@ -72,6 +75,7 @@ class BlockAnswers:
     status: list[str]
     block_of_column: Ints
     solves: int
+    undecided: Ints
 
     @property
     def optimal(self) -> bool:
@@ -180,7 +184,11 @@ def hot_session(block: Block, sessions: dict[bytes, Session], options: SolverOpt
 
 
 def solve_blocks(
-    program: Program, options: SolverOptions | None = None, block_of_column: Ints | None = None
+    program: Program,
+    options: SolverOptions | None = None,
+    *,
+    block_of_column: Ints | None = None,
+    then: Sequence[Floats] = (),
 ) -> BlockAnswers:
     """Solve every independent block of a program, hot-starting equal structures.
 
@@ -192,11 +200,15 @@ def solve_blocks(
         Tolerances and limits.
     block_of_column : int array, optional
         See `split`.
+    then : sequence of (n,) arrays
+        Further costs by column, minimised in this order among the optima of the ones
+        before (linear programs only).
 
     Returns
     -------
     BlockAnswers
-        Values, multipliers, and an outcome for each block.
+        Values (after the last cost), multipliers and objectives (of the program's own
+        cost), and an outcome for each block.
     """
     options = options or SolverOptions()
     rows, columns = program.shape
@@ -205,14 +217,25 @@ def solve_blocks(
     objective: list[float] = []
     outcome: list[Outcome] = []
     status: list[str] = []
+    undecided: list[int] = []
     sessions: dict[bytes, Session] = {}
-    for block in split(program, block_of_column):
-        answer = hot_session(block, sessions, options).solve()
+    solves = 0
+    for number, block in enumerate(split(program, block_of_column)):
+        session = hot_session(block, sessions, options)
+        answer = session.solve()
+        solves += 1
         outcome.append(answer.outcome)
         status.append(answer.status)
         objective.append(answer.objective)
-        if answer.optimal:
-            x[block.columns], reduced[block.columns], dual[block.rows] = answer.x, answer.reduced_cost, answer.dual
+        if not answer.optimal:
+            continue
+        point = answer.x
+        if then:
+            point, decided = descend(block.program, session, answer, [cost[block.columns] for cost in then])
+            solves += len(then)
+            if decided < len(then):
+                undecided.append(number)
+        x[block.columns], reduced[block.columns], dual[block.rows] = point, answer.reduced_cost, answer.dual
     return BlockAnswers(
         x=x,
         dual=dual,
@@ -221,5 +244,6 @@ def solve_blocks(
         outcome=outcome,
         status=status,
         block_of_column=block_of_column,
-        solves=len(outcome),
+        solves=solves,
+        undecided=np.asarray(undecided, dtype=np.int64),
     )

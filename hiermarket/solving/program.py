@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csc_array, csr_array, diags_array
 
 if TYPE_CHECKING:
     import linopy
@@ -75,13 +75,16 @@ class Program:
         )
 
 
-def program_of(model: linopy.Model) -> Program:
+def program_of(model: linopy.Model, *, scaled: bool = True) -> Program:
     """Read a linopy model's matrices once.
 
     Parameters
     ----------
     model : linopy.Model
         Any model without indicator rows and semi-continuous variables.
+    scaled : bool
+        Whether to read the arrays as the solver would get them. False undoes the
+        scaling factors of the model's variables, rows and objective.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def program_of(model: linopy.Model) -> Program:
     rhs = np.asarray(matrices.b, dtype=float)
     sense = np.asarray(matrices.sense).astype("U1")
     quadratic = matrices.Q
-    return Program(
+    program = Program(
         cost=np.asarray(matrices.c, dtype=float),
         quadratic=None if quadratic is None or quadratic.nnz == 0 else csc_array(quadratic),
         matrix=matrix,
@@ -110,6 +113,30 @@ def program_of(model: linopy.Model) -> Program:
         columns=columns,
         rows=rows,
         minimise=model.objective.sense == "min",
+    )
+    return program if scaled else _unscaled(program, model, np.asarray(matrices.var_scaling, dtype=float))
+
+
+def _unscaled(program: Program, model: linopy.Model, of_column: Floats) -> Program:
+    """Undo the scaling factors of variables, rows and objective."""
+    from linopy.scaling import constraint_scaling_lookup
+
+    of_row = np.asarray(constraint_scaling_lookup(model)[program.rows], dtype=float)
+    of_cost = float(model.objective.scaling)
+    if (of_column == 1).all() and (of_row == 1).all() and of_cost == 1:
+        return program
+    quadratic = program.quadratic
+    if quadratic is not None:
+        quadratic = csc_array(diags_array(of_column) @ quadratic @ diags_array(of_column) / of_cost)
+    return replace(
+        program,
+        cost=program.cost * of_column / of_cost,
+        quadratic=quadratic,
+        matrix=csr_array(diags_array(1 / of_row) @ program.matrix @ diags_array(of_column)),
+        row_lower=program.row_lower / of_row,
+        row_upper=program.row_upper / of_row,
+        lower=program.lower / of_column,
+        upper=program.upper / of_column,
     )
 
 

@@ -1,0 +1,133 @@
+"""The rows (1)–(5) and (7) of docs/model.md on a linopy model, for many radial feeders at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from hiermarket.labels import BUS, FEEDER, PERIOD
+from hiermarket.schema import bare
+
+if TYPE_CHECKING:
+    import linopy
+
+    from hiermarket.network.feeders import Feeders
+    from hiermarket.network.losses import LossTerms
+
+
+@dataclass(frozen=True, slots=True)
+class Injections:
+    """What enters the grid's balances besides flows.
+
+    Parameters
+    ----------
+    active, reactive : linopy expression (bus, period)
+        Decided injections Σ σ a + s⁺ − s⁻ [MW] and Σ σ τ a + z⁺ − z⁻ [Mvar].
+    at_interface : linopy expression (feeder, period)
+        g_up − g_down [MW].
+    active_demand, reactive_demand : DataArray (bus, period)
+        I − P0 [MW] and −Q0 [Mvar].
+    scheduled_import : DataArray (feeder, period)
+        P^sched, the interface flow of the scheduled state [MW].
+    """
+
+    active: linopy.LinearExpression
+    reactive: linopy.LinearExpression
+    at_interface: linopy.LinearExpression
+    active_demand: xr.DataArray
+    reactive_demand: xr.DataArray
+    scheduled_import: xr.DataArray
+
+
+def at_buses(per_bus: linopy.LinearExpression, buses: xr.DataArray, dim: str) -> linopy.LinearExpression:
+    """Look an expression over buses up at other labels: the buses' parents, the feeders' roots.
+
+    Parameters
+    ----------
+    per_bus : expression (bus, ...)
+    buses : DataArray (dim)
+        The bus to look up for each label of `dim`.
+    dim : str
+        Name of the new dimension.
+    """
+    looked_up = per_bus.sel({BUS: buses.rename({dim: "_at"})})
+    return looked_up.drop_vars(BUS, errors="ignore").rename(_at=dim)
+
+
+def add_state(model: linopy.Model, feeders: Feeders) -> None:
+    """Add the state of the grid: ``Bus-v_sq``, ``Line-p`` and ``Line-q``, with the voltage limits (5)."""
+    data = feeders.data
+    buses, branches, periods = data.indexes[BUS], feeders.branches, data.indexes[PERIOD]
+    is_root = ~data[BUS].isin(branches)
+    v_root = data.v_root.sel({FEEDER: xr.DataArray(feeders.feeder_of.values, dims=BUS, coords={BUS: buses})})
+    v_root = bare(v_root)
+    # (5)  v̲² ≤ w_n ≤ v̄²  ∀ n ≠ root;  w_root = v_root²                                  ∀ t   [p.u.²]
+    lower = xr.where(is_root, v_root**2, data.v_min**2).transpose(BUS, PERIOD)
+    upper = xr.where(is_root, v_root**2, data.v_max**2).transpose(BUS, PERIOD)
+    model.add_variables(lower=bare(lower), upper=bare(upper), name="Bus-v_sq")
+    model.add_variables(coords=[branches, periods], name="Line-p")
+    model.add_variables(coords=[branches, periods], name="Line-q")
+
+
+def add_rows(model: linopy.Model, feeders: Feeders, losses: LossTerms, injections: Injections, *, sides: int) -> None:
+    """Add the rows (1)–(4) and (7) of docs/model.md.
+
+    Parameters
+    ----------
+    model : linopy.Model
+        With the state of `add_state`.
+    feeders : Feeders
+        The grids.
+    losses : LossTerms
+        Linearised squared currents.
+    injections : Injections
+        Everything else in the balances.
+    sides : int
+        Sides of the polygon in the MVA circle.
+    """
+    data, branches = feeders.data, feeders.branches
+    buses = data.indexes[BUS]
+    w, P, Q = (1 * model.variables[name] for name in ("Bus-v_sq", "Line-p", "Line-q"))
+    parent = xr.DataArray(feeders.parents.loc[branches].values, coords={BUS: branches}, dims=BUS)
+    root = xr.DataArray(feeders.roots.values, coords={FEEDER: feeders.roots.index.rename(FEEDER)}, dims=FEEDER)
+    r, x, tap, g, b = (bare(data[name]).sel({BUS: branches}) for name in ("r", "x", "tap", "g", "b"))
+    w_parent = at_buses(w, parent, BUS)
+    w_here = w.sel({BUS: branches})
+    current = losses.by_p * P + losses.by_q * Q + losses.by_w * w_parent
+    children_P, children_Q = (
+        flow.groupby(feeders.parents.loc[branches]).sum().rename(parent=BUS).reindex({BUS: buses}).fillna(0)
+        for flow in (P, Q)
+    )
+    active, reactive = injections.active.sel({BUS: branches}), injections.reactive.sel({BUS: branches})
+    demand = bare(injections.active_demand).sel({BUS: branches}) + r * losses.constant
+    q_demand = bare(injections.reactive_demand).sel({BUS: branches}) + x * losses.constant
+    impedance = r**2 + x**2
+
+    # (1)  P_n − r_n l_n − Σ_k P_k − g_n w_n + Σ σ a + s⁺ − s⁻ = I_n − P0_n                 ∀ n ≠ root, t   [MW]
+    balance = P - r * current - children_P.sel({BUS: branches}) - g * w_here + active == demand
+    model.add_constraints(balance, name="Bus-nodal_balance")
+
+    # (2)  Q_n − x_n l_n − Σ_k Q_k + b_n w_n + Σ σ τ a + z⁺ − z⁻ = −Q0_n                    ∀ n ≠ root, t   [Mvar]
+    balance = Q - x * current - children_Q.sel({BUS: branches}) + b * w_here + reactive == q_demand
+    model.add_constraints(balance, name="Bus-reactive_balance")
+
+    # (3)  w_n − w_m/t_n² + 2 (r_n P_n + x_n Q_n) − (r_n² + x_n²) l_n = 0                    ∀ n ≠ root, t   [p.u.²]
+    drop = w_here - 1 / tap**2 * w_parent + 2 * (r * P + x * Q) - impedance * current
+    model.add_constraints(drop == impedance * losses.constant, name="Line-v_drop")
+
+    # (4)  α_j P_n + β_j Q_n ≤ S_n cos(π/J),  j = 1..J                       ∀ rated branches n, t   [MVA]
+    rating = bare(data.s_max).sel({BUS: branches})
+    rated = branches[np.isfinite(rating.values)]
+    if len(rated):
+        angle = xr.DataArray(2 * np.pi * np.arange(sides) / sides, dims="side", coords={"side": np.arange(sides)})
+        apothem = rating.sel({BUS: rated}) * np.cos(np.pi / sides)
+        flow = np.cos(angle) * P.sel({BUS: rated}) + np.sin(angle) * Q.sel({BUS: rated})
+        model.add_constraints(flow <= apothem, name="Line-s_max")
+
+    # (7)  g_up − g_down + Σ σ a + s⁺ − s⁻ − Σ_k P_k − g w = I − P0 − P^sched                 ∀ roots, t   [MW]
+    at_root = at_buses(injections.active - children_P - bare(data.g) * w, root, FEEDER)
+    root_demand = bare(injections.active_demand).sel({BUS: root}).drop_vars(BUS) - injections.scheduled_import
+    model.add_constraints(injections.at_interface + at_root == root_demand, name="Interface-balance")

@@ -1,0 +1,126 @@
+"""The table of quantities: name, symbol, dimensions, unit, sign, meaning.
+
+Schema checks, netCDF attributes, plot axes and the documentation are made from it.
+Dimensions are those of the public results; inside models ``bid`` stands for
+(feeder, bsp, bus, block, direction) and ``bus`` for (feeder, bus).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from hiermarket.labels import BID_DIMS, BUS, DIRECTION, FEEDER, PERIOD
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_BID = BID_DIMS
+_BUS = (FEEDER, BUS, PERIOD)
+_FEEDER = (FEEDER, PERIOD)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One row of the table.
+
+    Parameters
+    ----------
+    name, symbol : str
+        The name in code and files, the symbol in the equations.
+    dims : tuple[str, ...]
+        Dimensions in public results.
+    unit : str
+        Unit, ``"1"`` for numbers.
+    meaning : str
+        One line, with the sign convention where there is one.
+    """
+
+    name: str
+    symbol: str
+    dims: tuple[str, ...]
+    unit: str
+    meaning: str
+
+
+_ROWS: Final = (
+    # bids
+    Quantity("price", "π", _BID, "EUR/MWh", "Price of the bid; the BSP is paid it for up, pays it for down energy"),
+    Quantity("volume", "ā", _BID, "MW", "Volume of the bid, ≥ 0"),
+    Quantity("cost", "c", _BID, "EUR/MWh", "Marginal cost (up) or saving (down) of the resource"),
+    Quantity("reactive_ratio", "τ", _BID, "Mvar/MW", "Reactive power injected per active power injected"),
+    # imbalance and transmission balancing market
+    Quantity("imbalance", "I", _BUS, "MW", "Imbalance; > 0 is a deficit (upward energy needed)"),
+    Quantity("tbm_price", "π^T", (DIRECTION, PERIOD), "EUR/MWh", "Price of the transmission balancing market"),
+    Quantity("tbm_limit", "Ḡ", (FEEDER, DIRECTION, PERIOD), "MW", "Most that a feeder may take from the TBM"),
+    Quantity("tbm_volume", "g", (FEEDER, DIRECTION, PERIOD), "MW", "Taken from the TBM by the DSO, ≥ 0"),
+    Quantity("duration", "Δ", (PERIOD,), "h", "Length of the period"),
+    # clearing of the distribution balancing market
+    Quantity("activation", "a", _BID, "MW", "Activated volume of the bid, ≥ 0"),
+    Quantity("nodal_price", "λ", _BUS, "EUR/MWh", "Price of active energy at the bus"),
+    Quantity("reactive_price", "κ", _BUS, "EUR/Mvarh", "Price of reactive energy at the bus; 0 at the root"),
+    Quantity("voltage", "v", _BUS, "p.u.", "Voltage magnitude of the linear model"),
+    Quantity("p_flow", "P", _BUS, "MW", "Sending-end active flow of the branch into the bus, > 0 away from the root"),
+    Quantity("q_flow", "Q", _BUS, "Mvar", "Sending-end reactive flow of the branch into the bus"),
+    Quantity("unserved", "s⁺", _BUS, "MW", "Deficit that nobody serves, priced at the value of lost load"),
+    Quantity("spilled", "s⁻", _BUS, "MW", "Surplus that nobody takes, priced at the value of lost load"),
+    Quantity("reactive_shortage", "z⁺", _BUS, "Mvar", "Reactive deficit that nobody serves"),
+    Quantity("reactive_surplus", "z⁻", _BUS, "Mvar", "Reactive surplus that nobody takes"),
+    Quantity("clearing_cost", "", _FEEDER, "EUR", "Cost of the clearing at bid prices, without lost load"),
+    Quantity(
+        "status", "", _FEEDER, "1", "Outcome of the block: 0 optimal, 1 infeasible, 2 unbounded, 3 limit, 4 trouble"
+    ),
+    # check of a clearing by AC power flow
+    Quantity("ac_voltage", "|V|", _BUS, "p.u.", "Voltage magnitude by AC power flow"),
+    Quantity("undervoltage", "", _BUS, "p.u.", "AC voltage below its lower limit, ≥ 0"),
+    Quantity("overvoltage", "", _BUS, "p.u.", "AC voltage above its upper limit, ≥ 0"),
+    Quantity("overload", "", _BUS, "MVA", "AC apparent power of the branch into the bus above its rating, ≥ 0"),
+    Quantity("ac_loss", "", _FEEDER, "MW", "Losses by AC power flow"),
+    Quantity("ac_mismatch", "", _FEEDER, "MW", "Interface flow by AC power flow less that of the linear model"),
+    Quantity("ac_converged", "", _FEEDER, "1", "Whether the AC power flow converged"),
+    # strategic bidding
+    Quantity("offer_price", "π", _BID, "EUR/MWh", "Price offered: the leader's decision, the rivals' bid"),
+    Quantity("expected_activation", "a", _BID, "MW", "Activation that the leader expects (ties in its favour)"),
+    Quantity("expected_price", "λ", _BUS, "EUR/MWh", "Nodal price that the leader expects (ties in its favour)"),
+    Quantity("expected_profit", "", _FEEDER, "EUR", "Profit that the leader expects: payment less own cost"),
+    Quantity("profit", "", ("bsp", PERIOD), "EUR", "Profit at the prices of the clearing: payment less own cost"),
+    Quantity("tie_difference", "", _BID, "MW", "Activation by the tie rule less the one that the leader expects"),
+    # forwarded capability
+    Quantity("remaining", "r", _BID, "MW", "Volume left after the clearing of the distribution market"),
+    Quantity("remaining_undo", "r^u", _BID, "MW", "Activated volume that could be undone"),
+    Quantity("forwarded", "U", _BID, "MW", "Volume that the DSO forwards in the bid's own direction"),
+    Quantity("forwarded_undo", "D", _BID, "MW", "Undo of activated volume that the DSO forwards (opposite direction)"),
+    Quantity("withheld", "", _BID, "MW", "Remaining volume, undo included, that the grid cannot carry"),
+    Quantity("interface_factor", "", _BID, "1", "MW at the interface per MW injected by the bid (marginal losses)"),
+    Quantity("forward_price", "π^F", _BID, "EUR/MWh", "Price at which the bid is forwarded"),
+    # transmission clearing
+    Quantity("change", "z", _BID, "MW", "Change of the bid's activation by the TSO; < 0 undoes"),
+    Quantity("need", "W", ("grid_bus", PERIOD), "MW", "Balancing need of the TSO; > 0 is a deficit"),
+    Quantity(
+        "grid_price", "λ^T", ("grid_bus", PERIOD), "EUR/MWh", "Locational marginal price of the transmission grid"
+    ),
+    Quantity("grid_activation", "y", ("grid_bid", PERIOD), "MW", "Activated volume of the transmission bid, ≥ 0"),
+    Quantity("line_flow", "f", ("line", PERIOD), "MW", "Flow of the transmission line, > 0 from bus0 to bus1"),
+    Quantity("grid_unserved", "s⁺", ("grid_bus", PERIOD), "MW", "Transmission deficit that nobody serves"),
+    Quantity("grid_spilled", "s⁻", ("grid_bus", PERIOD), "MW", "Transmission surplus that nobody takes"),
+    Quantity("grid_status", "", (PERIOD,), "1", "Outcome of the period's clearing, as for status"),
+    # disaggregation
+    Quantity("final_activation", "a + z", _BID, "MW", "Activation after the TSO's clearing"),
+    Quantity("delivered", "", _FEEDER, "MW", "Change of the interface flow that the change causes, by AC power flow"),
+    Quantity("cleared_delivery", "", _FEEDER, "MW", "Change of the interface flow that the TSO has cleared"),
+    # settlement
+    Quantity("payment", "", ("account", "item", PERIOD), "EUR", "Money received (> 0) or paid (< 0) by the account"),
+)
+
+#: Every quantity by its name.
+QUANTITIES: Final = {row.name: row for row in _ROWS}
+
+
+def describe(dataset: xr.Dataset) -> xr.Dataset:
+    """Write unit, long name and symbol onto every array that the table knows."""
+    for name in dataset.data_vars:
+        row = QUANTITIES.get(str(name))
+        if row is not None:
+            attrs = {"units": row.unit, "long_name": row.meaning}
+            dataset[name].attrs.update(attrs | ({"symbol": row.symbol} if row.symbol else {}))
+    return dataset

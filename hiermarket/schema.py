@@ -1,0 +1,154 @@
+"""Labelled values: checked once, read-only, unstacked to named dimensions on request."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hiermarket.errors import DataError, Fault, some_labels
+from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER
+from hiermarket.nomenclature import describe
+
+#: On the flat dimension ``bid``: coordinate name → dimension of the unstacked result.
+BID_COORDS = {"bid_feeder": FEEDER, "bid_bsp": BSP, "bid_bus": BUS, "bid_block": BLOCK, "bid_direction": DIRECTION}
+#: On the flat dimension ``bus``.
+BUS_COORDS = {"bus_feeder": FEEDER, "bus_name": BUS}
+
+
+def freeze(dataset: xr.Dataset) -> xr.Dataset:
+    """Make every array of a Dataset read-only; returns a shallow copy."""
+    frozen = dataset.copy()
+    for name in frozen.variables:
+        values = frozen[name].values
+        if isinstance(values, np.ndarray) and name not in frozen.indexes:
+            copy = values.copy()
+            copy.flags.writeable = False
+            frozen[name] = (frozen[name].dims, copy, frozen[name].attrs)
+    return frozen
+
+
+def bare(array: xr.DataArray) -> xr.DataArray:
+    """Drop every coordinate that is no dimension."""
+    return array.drop_vars([name for name in array.coords if name not in array.dims])
+
+
+def labels_where(mask: xr.DataArray) -> list[str]:
+    """Name the labels at which a boolean array is true: ``"bus=18, period=…"``."""
+    positions = np.argwhere(mask.values)
+    coords = {dim: mask.indexes.get(dim, pd.RangeIndex(mask.sizes[dim])) for dim in mask.dims}
+    return [
+        "(" + ", ".join(f"{dim}={coords[dim][place]}" for dim, place in zip(mask.dims, at, strict=True)) + ")"
+        for at in positions
+    ]
+
+
+def fault_where(mask: xr.DataArray, values: xr.DataArray, *, name: str, expected: str, remedy: str) -> list[Fault]:
+    """Return one fault for all places at which a mask is true, or none."""
+    if not bool(mask.any()):
+        return []
+    found = [str(v) for v in np.asarray(values.broadcast_like(mask).transpose(*mask.dims).values)[mask.values]]
+    return [Fault(f"{name} at {some_labels(labels_where(mask))}", some_labels(found), expected, remedy)]
+
+
+def raise_together(faults: Sequence[Fault]) -> None:
+    """Raise one DataError for all faults, if there are any.
+
+    Raises
+    ------
+    DataError
+        When there is at least one fault.
+    """
+    if faults:
+        raise DataError(faults)
+
+
+def _unstack_one(array: xr.DataArray, dim: str, coords: Mapping[str, str]) -> xr.DataArray:
+    """Turn one flat dimension into the named ones; absent combinations are NaN."""
+    index = pd.MultiIndex.from_arrays([array[name].values for name in coords], names=list(coords.values()))
+    rest = array.drop_vars([name for name, c in array.coords.items() if dim in c.dims])
+    # labels keep the order in which they first appear: buses of a feeder are not sorted as strings
+    order = [pd.Index(pd.unique(index.get_level_values(name)), name=name) for name in index.names]
+    stacked = rest.assign_coords(xr.Coordinates.from_pandas_multiindex(index, dim))
+    return stacked.unstack(dim).reindex({name.name: name for name in order})
+
+
+def unstack(flat: xr.Dataset) -> xr.Dataset:
+    """Return a flat Dataset with the named dimensions of the public results.
+
+    Parameters
+    ----------
+    flat : Dataset
+        Dims ``bid`` and ``bus`` with their label coordinates (`BID_COORDS`,
+        `BUS_COORDS`), and any others.
+
+    Returns
+    -------
+    Dataset
+        The same arrays over (feeder, bsp, bus, block, direction) and (feeder, bus);
+        NaN where there is no such bid or bus.
+    """
+    parts: dict[Hashable, xr.DataArray] = {}
+    for name, array in flat.data_vars.items():
+        attrs = array.attrs
+        part = array
+        if BID in array.dims:
+            part = _unstack_one(part, BID, BID_COORDS)
+            part = part.transpose(*BID_DIMS[:-1], ...)
+        elif BUS in array.dims and "bus_feeder" in array.coords:
+            part = _unstack_one(part, BUS, BUS_COORDS)
+            part = part.transpose(FEEDER, BUS, ...)
+        part.attrs = attrs
+        parts[name] = part
+    return describe(_join(parts))
+
+
+def _join(parts: Mapping[Hashable, xr.DataArray]) -> xr.Dataset:
+    """Put arrays with partly different labels into one Dataset, labels in order of appearance."""
+    orders: dict[Hashable, pd.Index] = {}
+    by_size = sorted(parts.values(), key=lambda part: -max(part.sizes.values(), default=0))
+    for part in by_size:
+        for dim, index in part.indexes.items():
+            known = orders.get(dim)
+            orders[dim] = index if known is None else known.append(index.difference(known, sort=False))
+    aligned = {
+        name: part.reindex({dim: orders[dim] for dim in part.dims if dim in orders}) for name, part in parts.items()
+    }
+    return xr.Dataset(aligned)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A frozen result around one flat Dataset.
+
+    Parameters
+    ----------
+    flat : Dataset
+        The arrays with flat ``bid`` and ``bus`` labels.
+
+    Notes
+    -----
+    ``result.name`` and ``result["name"]`` return one array with named dimensions, and
+    ``result.data`` all of them; ``result.flat`` is the way for large studies.
+    """
+
+    flat: xr.Dataset
+
+    @property
+    def data(self) -> xr.Dataset:
+        """All arrays with the named dimensions of the nomenclature."""
+        return unstack(self.flat)
+
+    def __getitem__(self, name: str) -> xr.DataArray:
+        return unstack(self.flat[[name]])[name]
+
+    def __getattr__(self, name: str) -> xr.DataArray:
+        if name.startswith("_") or name == "flat" or name not in self.flat:
+            kind = type(self).__name__
+            raise AttributeError(f"{kind} has no array or attribute {name!r}")
+        return self[name]
+
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), *map(str, self.flat.data_vars)]

@@ -1,0 +1,72 @@
+"""Several objectives in order of rank: each decides only among the optima of those before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hiermarket.solving.program import Floats, Program
+    from hiermarket.solving.solver import Answer, Session
+
+#: A multiplier below this share of the largest cost counts as zero when an optimal face
+#: is fixed: a thousand times the solver's dual tolerance.
+ZERO = 1e-6
+
+
+def descend(program: Program, session: Session, first: Answer, then: Sequence[Floats]) -> tuple[Floats, int]:
+    """Minimise further costs in turn, each among the optima of the ones before.
+
+    Parameters
+    ----------
+    program : Program
+        The linear program that the session holds.
+    session : Session
+        Solved to its optimum `first`; its bounds and costs are changed.
+    first : Answer
+        The optimum for the program's own cost.
+    then : sequence of (n,) arrays
+        Further costs by column, to be minimised in this order.
+
+    Returns
+    -------
+    x : (n,) array
+        The point after the last cost that could be decided.
+    decided : int
+        How many of the further costs were decided; fewer than `then` when tolerances
+        made a face look empty.
+
+    Notes
+    -----
+    By strict complementary slackness with any one dual optimum, the optimal face is the
+    set of feasible points with every column of non-zero reduced cost and every row of
+    non-zero dual at its active side. Fixing these and changing the cost takes about one
+    simplex iteration from the optimal basis.
+    """
+    every = np.arange(program.shape[1])
+    lower, upper = program.lower.copy(), program.upper.copy()
+    row_lower, row_upper = program.row_lower.copy(), program.row_upper.copy()
+    cost, answer = program.cost, first
+    for decided, further in enumerate(then):
+        zero = ZERO * max(1.0, float(np.abs(cost).max(initial=0.0)))
+        fixed = np.flatnonzero(np.abs(answer.reduced_cost) > zero)
+        lower[fixed] = upper[fixed] = _nearer(answer.x, lower, upper)[fixed]
+        active = np.flatnonzero((np.abs(answer.dual) > zero) & (row_lower < row_upper))
+        row_lower[active] = row_upper[active] = _nearer(program.matrix @ answer.x, row_lower, row_upper)[active]
+        session.change_bounds(fixed, lower[fixed], upper[fixed])
+        session.change_row_bounds(active, row_lower[active], row_upper[active])
+        # a session that maximises turns every cost round
+        cost = further if program.minimise else -further
+        session.change_cost(every, cost)
+        tried = session.solve()
+        if not tried.optimal:
+            return answer.x, decided
+        answer = tried
+    return answer.x, len(then)
+
+
+def _nearer(value: Floats, lower: Floats, upper: Floats) -> Floats:
+    return np.where(np.abs(value - lower) <= np.abs(value - upper), lower, upper)

@@ -1,0 +1,98 @@
+"""A leader's problem with the followers replaced by their KKT conditions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hiermarket.bilevel.expression import terms_of
+from hiermarket.bilevel.follower import Sense
+from hiermarket.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import linopy
+    from linopy.constraints import Constraints
+    from linopy.variables import Variables
+
+    from hiermarket.bilevel.canonical import System
+    from hiermarket.bilevel.complementarity import Pairs
+    from hiermarket.bilevel.expression import ExpressionLike, Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Mpec:
+    """A mathematical program with equilibrium constraints, on a copy of the user's model.
+
+    Attributes
+    ----------
+    model : linopy.Model
+        The copy, with the stationarity rows; leader rows may still be added to it, on
+        the duals too.
+    systems : tuple[System, ...]
+        Each follower in canonical form.
+    pairs : Pairs
+        The complementarity pairs of all followers.
+    dual : mapping
+        For each row family of a follower the labelled variable of its duals,
+        ∂(follower's optimal cost, in its own sense)/∂(right-hand side).
+    lower, upper : mapping
+        For each variable of a follower the magnitudes (≥ 0) of the multipliers of its
+        finite bounds.
+    fixed : mapping
+        For each variable with equal bounds its free reduced cost.
+    sense : Sense
+        The leader's sense.
+    objective : Terms or None
+        The leader's objective; None for a leader that does nothing.
+    """
+
+    model: linopy.Model
+    systems: tuple[System, ...]
+    pairs: Pairs
+    dual: Mapping[str, linopy.Variable]
+    lower: Mapping[str, linopy.Variable]
+    upper: Mapping[str, linopy.Variable]
+    fixed: Mapping[str, linopy.Variable]
+    sense: Sense = Sense.MIN
+    objective: Terms | None = None
+
+    @property
+    def variables(self) -> Variables:
+        """The variables of the copy: those of the user's model, and the multipliers."""
+        return self.model.variables
+
+    @property
+    def constraints(self) -> Constraints:
+        """The rows of the copy: those of the user's model, and the stationarity rows."""
+        return self.model.constraints
+
+    def maximise(self, expression: ExpressionLike) -> Mpec:
+        """Return the same problem with a leader who maximises an expression.
+
+        Parameters
+        ----------
+        expression : linopy expression
+            Of this problem's own variables (`variables`, `dual`, ...); a constant is
+            counted in the value.
+
+        Raises
+        ------
+        ModelError
+            An expression of another model.
+        """
+        return self._with(Sense.MAX, expression)
+
+    def minimise(self, expression: ExpressionLike) -> Mpec:
+        """Return the same problem with a leader who minimises an expression (see `maximise`)."""
+        return self._with(Sense.MIN, expression)
+
+    def _with(self, sense: Sense, expression: ExpressionLike) -> Mpec:
+        if getattr(expression, "model", None) is not self.model:
+            raise ModelError(
+                "The leader's objective belongs to another model",
+                where=f"{sense}imise",
+                remedy="Build it from the copy's variables: mpec.variables[...] and mpec.dual[...].",
+            )
+        return replace(self, sense=sense, objective=terms_of(expression, "the leader's objective"))

@@ -1,0 +1,1 @@
+"""Benchmarks: one registry of cases, measured side by side; `python -m benchmarks --help`."""

@@ -1,0 +1,83 @@
+"""`python -m benchmarks`: measure cases, print a table, keep the figures as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, fields
+from multiprocessing import get_context
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import Measured, Run, measure, measure_by_name
+from benchmarks.registry import every_case
+
+RESULTS = Path(__file__).parent / "results"
+COUNTS = [name.name for name in fields(Measured)][3:]
+
+
+def apart(name: str, size: Mapping[str, int], repeat: int) -> Run:
+    """Measure in a process of its own: memory of one case is not that of another."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measure_by_name, name, size, repeat).result()
+
+
+def table(run: Run, title: str) -> Table:
+    shown = Table(title=f"{title}\n{', '.join(f'{n} {name}' for name, n in run.size.items())}", title_justify="left")
+    for heading in ("phase", "seconds", "peak MB", *COUNTS):
+        shown.add_column(heading, justify="left" if heading == "phase" else "right")
+    for phase in run.phases:
+        counts = [getattr(phase, name) for name in COUNTS]
+        cells = ["" if count is None else f"{count:,}" for count in counts]
+        shown.add_row(phase.phase, f"{phase.seconds:.4f}", f"{phase.peak_mb:.0f}", *cells)
+    for name, ratio in run.ratios.items():
+        shown.add_section()
+        shown.add_row(name, f"{ratio:.3f} ×")
+    return shown
+
+
+def keep(runs: list[Run]) -> Path:
+    """Write the figures and what they were measured on."""
+    now = datetime.datetime.now(datetime.UTC)
+    packages = ("hiermarket", "linopy", "highspy", "xarray", "numpy", "scipy", "pypsa")
+    system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    record = {
+        "time": now.isoformat(timespec="seconds"),
+        "machine": system,
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "runs": [asdict(run) for run in runs],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{now:%Y%m%d-%H%M%S}.json"
+    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    return path
+
+
+def main() -> None:
+    cases = every_case()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--case", action="append", choices=sorted(cases), help="only this case; may be repeated")
+    parser.add_argument("--smoke", action="store_true", help="the smallest size of each case, once")
+    parser.add_argument("--repeat", type=int, default=3, help="repetitions; the least seconds count (default 3)")
+    wanted = parser.parse_args()
+    console = Console()
+    runs: list[Run] = []
+    for name in wanted.case or cases:
+        case = cases[name]
+        for size in case.sizes[: 1 if wanted.smoke else None]:
+            runs.append(measure(case, size) if wanted.smoke else apart(name, size, max(1, wanted.repeat)))
+            console.print(table(runs[-1], f"{name}: {case.title}"))
+    if not wanted.smoke:
+        console.print(f"Kept in {keep(runs)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -31,16 +31,18 @@ def apart(name: str, size: Mapping[str, int], repeat: int) -> Run:
 
 
 def table(run: Run, title: str) -> Table:
-    shown = Table(title=f"{title}\n{', '.join(f'{n} {name}' for name, n in run.size.items())}", title_justify="left")
+    shown = Table(
+        title=f"{title}\n{', '.join(f'{n} {name}' for name, n in run.size.items())}",
+        title_justify="left",
+        caption_justify="left",
+    )
     for heading in ("phase", "seconds", "peak MB", *COUNTS):
         shown.add_column(heading, justify="left" if heading == "phase" else "right")
     for phase in run.phases:
         counts = [getattr(phase, name) for name in COUNTS]
         cells = ["" if count is None else f"{count:,}" for count in counts]
         shown.add_row(phase.phase, f"{phase.seconds:.4f}", f"{phase.peak_mb:.0f}", *cells)
-    for name, ratio in run.ratios.items():
-        shown.add_section()
-        shown.add_row(name, f"{ratio:.3f} ×")
+    shown.caption = "\n".join(f"{name} = {ratio:.3f}" for name, ratio in run.ratios.items())
     return shown
 
 

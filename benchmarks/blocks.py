@@ -1,7 +1,8 @@
 """Independent blocks: `solve_blocks` against one joint problem solved by linopy itself.
 
-The model is a market of one bus: N units serve a need in each of T periods; nothing
-couples the periods. `commitment` adds a binary and a start-up cost to each unit.
+N units serve a need in each of T periods and nothing couples the periods: on one bus
+(`dispatch`), along a chain of buses with flow limits (`chain`, a row and a flow for each
+unit), with a binary and a fixed cost for each unit that runs (`commitment`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def dispatch(units: int, periods: int) -> linopy.Model:
-    """Merit order with a ramp-free need that differs from period to period."""
+    """Merit order of one bus, with a need that differs from period to period."""
     import linopy
 
     random = np.random.default_rng(7)
@@ -36,6 +37,29 @@ def dispatch(units: int, periods: int) -> linopy.Model:
     volume = model.add_variables(lower=0, upper=limit.broadcast_like(price), name="volume")
     model.add_constraints(volume.sum("unit") == need, name="balance")
     model.add_objective((price * volume).sum())
+    return model
+
+
+def chain(units: int, periods: int) -> linopy.Model:
+    """A feeder without branches: a unit at each bus, the need spread over the buses, limited flows."""
+    import linopy
+
+    model = dispatch(units, periods)
+    volume = model.variables["volume"]
+    need = model.constraints["balance"].rhs / units
+    price = model.objective.expression
+    room = float(volume.upper.max()) * units / 8
+    flow = model.add_variables(lower=-room, upper=room, coords=volume.coords, name="flow")
+    short = model.add_variables(lower=0, coords=volume.coords, name="short")
+    long = model.add_variables(lower=0, coords=volume.coords, name="long")
+    model.remove_constraints("balance")
+    with linopy.options as options:
+        options.set_value(semantics="v1")
+        onward = (1 * flow).shift(unit=-1).fillna(0)
+        model.add_constraints(
+            volume + flow - onward + short - long == need.broadcast_like(volume.lower), name="balance"
+        )
+    model.add_objective(price + 1000 * (short + long).sum(), overwrite=True)
     return model
 
 
@@ -92,7 +116,7 @@ _RATIOS = (Ratio(ours=("read", "solve", "write"), reference=("joint",)),)
 CASES = (
     Case(
         name="blocks",
-        title="LP of independent periods: solve_blocks against one joint LP in linopy",
+        title="LP of independent periods on one bus: solve_blocks against one joint LP in linopy",
         build=dispatch,
         sizes=({"units": 5, "periods": 4}, {"units": 20, "periods": 96}, {"units": 50, "periods": 672}),
         phases=_PHASES,
@@ -100,8 +124,17 @@ CASES = (
         ratios=_RATIOS,
     ),
     Case(
+        name="feeder-blocks",
+        title="LP of independent periods on a chain of buses: solve_blocks against one joint LP in linopy",
+        build=chain,
+        sizes=({"units": 5, "periods": 4}, {"units": 33, "periods": 96}, {"units": 33, "periods": 672}),
+        phases=_PHASES,
+        agree=agree,
+        ratios=_RATIOS,
+    ),
+    Case(
         name="integer-blocks",
-        title="MILP of independent periods: solve_blocks against one joint MILP in linopy",
+        title="MILP of independent periods on one bus: solve_blocks against one joint MILP in linopy",
         build=commitment,
         sizes=({"units": 4, "periods": 3}, {"units": 8, "periods": 24}, {"units": 12, "periods": 48}),
         phases=_PHASES,

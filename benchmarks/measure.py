@@ -93,11 +93,8 @@ def _ratio(ratio: Ratio, seconds: Mapping[str, float]) -> tuple[str, float]:
 
 
 def measure(case: Case, size: Mapping[str, int], repeat: int = 1) -> Run:
-    """Run a case, with the least seconds of each phase in a number of repetitions.
-
-    The first repetition pays for imports; with more than one it is not counted.
-    """
-    runs = [_once(case, size) for _ in range(repeat + (repeat > 1))][-repeat:]
+    """Run a case, with the least seconds of each phase in a number of repetitions."""
+    runs = [_once(case, size) for _ in range(repeat)]
     best = tuple(min(phases, key=lambda phase: phase.seconds) for phases in zip(*runs, strict=True))
     seconds = {phase.phase: phase.seconds for phase in best}
     return Run(case.name, dict(size), best, dict(_ratio(ratio, seconds) for ratio in case.ratios))
@@ -105,4 +102,6 @@ def measure(case: Case, size: Mapping[str, int], repeat: int = 1) -> Run:
 
 def measure_by_name(name: str, size: Mapping[str, int], repeat: int) -> Run:
     """Measure a case of the registry; what a process of its own is asked for."""
-    return measure(every_case()[name], size, repeat)
+    case = every_case()[name]
+    measure(case, case.sizes[0])  # pays for the imports
+    return measure(case, size, repeat)

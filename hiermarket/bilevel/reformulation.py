@@ -1,0 +1,79 @@
+"""Ways to solve a problem with complementarity pairs, and what each returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from hiermarket.bilevel.problem import Part
+    from hiermarket.solving.program import Floats
+    from hiermarket.solving.solver import Outcome, SolverOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """A bound that the user declared and nobody proved.
+
+    Attributes
+    ----------
+    pair : int
+        The number of the pair.
+    side : str
+        ``"primal"`` or ``"dual"``.
+    bound : float
+        The declared bound.
+    """
+
+    pair: int
+    side: str
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartAnswer:
+    """What a reformulation found for one part.
+
+    Attributes
+    ----------
+    outcome : Outcome
+        What it is worth.
+    status : str
+        In words.
+    x : float array
+        Values of the part's columns; NaN without a point.
+    objective : float
+        The leader's objective, in its own sense.
+    method : str
+        Which way it went.
+    nodes : int
+        Nodes solved by branching.
+    binaries, dropped : int
+        Pairs with a binary, and pairs that a bound decided beforehand.
+    nearest : tuple[float, int, str] or None
+        The largest ratio value/M, its pair and side.
+    assumptions : tuple[Assumption, ...]
+        Declared bounds that were used.
+    crosscheck : float or None
+        |objective − objective of a second solve that shares neither bounds nor presolve|.
+    """
+
+    outcome: Outcome
+    status: str
+    x: Floats
+    objective: float
+    method: str
+    nodes: int = 0
+    binaries: int = 0
+    dropped: int = 0
+    nearest: tuple[float, int, str] | None = None
+    assumptions: tuple[Assumption, ...] = field(default=())
+    crosscheck: float | None = None
+
+
+class Reformulation(Protocol):
+    """A way to solve one independent part exactly."""
+
+    def solve(self, part: Part, options: SolverOptions) -> PartAnswer:
+        """Solve one part."""
+        ...

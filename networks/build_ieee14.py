@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hiermarket.network.per_unit import ohms, siemens
 from hiermarket.networks.feeder_table import peak_ratings, write
+
+from hiermarket.network.per_unit import ohms, siemens
 
 if TYPE_CHECKING:
     import pypsa

@@ -65,7 +65,7 @@ def radial_network(
     buses = sorted({end for branch in branches for end in branch[:2]})
     network.add("Carrier", "AC")
     network.add("Bus", [str(bus) for bus in buses], v_nom=v_nom, v_mag_pu_min=V_MIN, v_mag_pu_max=V_MAX)
-    network.add("Generator", "interface", bus="1", control="Slack", carrier="AC", p_nom=10.0)
+    network.add("Generator", "interface", bus="1", control="Slack", carrier="AC", p_set=0.0, p_nom=10.0)
     for bus, active, reactive in loads:
         network.add("Load", str(bus), bus=str(bus), p_set=active / 1e3, q_set=reactive / 1e3)
     for start, end, r, x in branches:
@@ -77,7 +77,7 @@ def radial_network(
 def peak_ratings(network: pypsa.Network, component: str, step: float) -> list[float]:
     """Return the synthetic rating [MVA] of every branch, from the AC power flow of a copy of the network."""
     state = network.copy()
-    state.pf(x_tol=1e-10)
+    state.pf(x_tol=1e-8)
     flows = state.c[component].dynamic
     names = network.c[component].static.index
     ends = [
@@ -92,5 +92,9 @@ def write(network: pypsa.Network, script: str) -> Path:
     from pathlib import Path
 
     path = Path(script).with_name(f"{network.name}.nc")
-    network.export_to_netcdf(path)
+    dataset = network.export_to_netcdf()
+    # in a fixed order, so that equal data make equal files
+    dataset = dataset[sorted(map(str, dataset.data_vars))]
+    dataset = dataset.drop_vars(dataset.coords).assign_coords({n: dataset[n] for n in sorted(map(str, dataset.coords))})
+    dataset.to_netcdf(path)
     return path

@@ -46,7 +46,7 @@ benchmarks: $(TEST)  ## time and size of every registered case
 	$(PY) -m benchmarks $(ARGS)
 
 docs: $(DOCS)  ## build the documentation site into site/
-	$(PY) -m mkdocs build --strict --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet $(ARGS)
 
 constraints:  ## renew constraints.txt with the newest versions of everything
 	rm -rf $(FRESH)

@@ -108,6 +108,29 @@ def chapters_imported(module: Path) -> dict[str, int]:
     return found
 
 
+def test_the_reader_of_imports():
+    code = """
+import a.b
+from . import c
+from ..solving import d
+if TYPE_CHECKING:
+    import e
+else:
+    import f
+def g():
+    import h
+class I:
+    import j
+try:
+    import k
+except ImportError:
+    pass
+"""
+    found = {(i.name, i.lazy) for i in _imports(ast.parse(code), "hiermarket.bilevel", lazy=False)}
+    eager = {"a.b", "hiermarket.bilevel.c", "hiermarket.solving.d", "f", "j", "k"}
+    assert found == {(name, False) for name in eager} | {("e", True), ("h", True)}
+
+
 EVERY_MODULE = pytest.mark.parametrize("module", modules(), ids=str)
 
 

@@ -16,9 +16,7 @@ from hiermarket.schema import fault_where
 
 #: Every array of a feeder.
 QUANTITIES = (
-    GridQuantity(
-        "parent", (BUS,), "1", "bus at the other end of the branch into the bus, empty at the root", text=True
-    ),
+    GridQuantity("parent", (BUS,), "1", "bus at the other end of the branch into the bus, empty at the root", kind=str),
     GridQuantity("r", (BUS,), "1/MVA", "series resistance of the branch into the bus", minimum=0.0),
     GridQuantity("x", (BUS,), "1/MVA", "series reactance of the branch into the bus", minimum=0.0),
     GridQuantity("tap", (BUS,), "1", "ratio of the ideal transformer at the parent side", minimum=0.0, positive=True),
@@ -138,7 +136,7 @@ def _tree_faults(owner: str, data: xr.Dataset) -> list[Fault]:
     if parents.get(root):
         where = f"{owner}.parent at (bus={root})"
         faults.append(
-            Fault(where, f"parent {parents[root]}", "none at the root", "Name another root, or set it to ''.")
+            Fault(where, f"parent {parents[root]}", "none at the root", "Set it to '', or name another root.")
         )
     fed = [bus for bus in buses if parents[bus] and bus != root]
     try:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 #: Every array of a set of feeders.
 QUANTITIES = (
     *(replace(q, dims=(FEEDER, PERIOD)) if q.name == "v_root" else q for q in OF_ONE),
-    GridQuantity("depth", (BUS,), "1", "number of branches between the bus and its root", minimum=0.0),
-    GridQuantity("root", (FEEDER,), "1", "bus at the interface to the transmission grid", text=True),
+    GridQuantity("depth", (BUS,), "1", "number of branches between the bus and its root", minimum=0.0, kind=int),
+    GridQuantity("root", (FEEDER,), "1", "bus at the interface to the transmission grid", kind=str),
 )
 
 
@@ -69,7 +69,8 @@ class Feeders:
     @property
     def branches(self) -> pd.Index:
         """Flat labels of all buses but the roots; each names the branch into its bus."""
-        return pd.Index(self.data[BUS].values[self.data["depth"].values > 0], dtype=object, name=BUS)
+        below = self.data["depth"].values > 0
+        return pd.Index(self.data[BUS].values[below], dtype=object, name=BUS)
 
     @property
     def parents(self) -> pd.Series:
@@ -146,7 +147,7 @@ def _flat(name: str, feeder: Feeder) -> dict[str, np.ndarray]:
     return flat | {
         BUS: np.array([flat_bus(name, bus) for bus in local], dtype=object),
         "parent": np.array([flat_bus(name, parent) if parent else "" for parent in flat["parent"]], dtype=object),
-        "depth": found.depth[found.order].astype(float),
+        "depth": found.depth[found.order],
         "bus_feeder": np.full(len(buses), name, dtype=object),
         "bus_name": local,
     }

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 #: Every array of a transmission grid.
 QUANTITIES = (
-    GridQuantity("bus0", (LINE,), "1", "bus at the start of the line", text=True),
-    GridQuantity("bus1", (LINE,), "1", "bus at the end of the line", text=True),
+    GridQuantity("bus0", (LINE,), "1", "bus at the start of the line", kind=str),
+    GridQuantity("bus1", (LINE,), "1", "bus at the end of the line", kind=str),
     GridQuantity("susceptance", (LINE,), "MW/rad", "flow per difference of angles", minimum=0.0, positive=True),
-    GridQuantity("s_max", (LINE,), "MW", "limit of the flow in both directions", minimum=0.0, positive=True, infinite=True),
+    GridQuantity("s_max", (LINE,), "MW", "limit of the flow, both ways", minimum=0.0, positive=True, infinite=True),
     GridQuantity("p_scheduled", (BUS, PERIOD), "MW", "scheduled net active injection, > 0 into the grid"),
     GridQuantity("duration", (PERIOD,), "h", "length of the period", minimum=0.0, positive=True),
 )  # fmt: skip

@@ -11,9 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
+
+from hiermarket.labels import BUS
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
+
+    from hiermarket.network.topology import Tree
 
     Floats = NDArray[np.float64]
 
@@ -24,7 +30,7 @@ def per_mva(ohm: ArrayLike, kilovolts: ArrayLike) -> Floats:
     >>> float(per_mva(0.0922, 12.66).round(9))
     0.000575259
     """
-    return np.asarray(ohm, dtype=float) / np.asarray(kilovolts, dtype=float) ** 2
+    return np.asarray(np.asarray(ohm, dtype=float) / np.asarray(kilovolts, dtype=float) ** 2)
 
 
 def mva(siemens: ArrayLike, kilovolts: ArrayLike) -> Floats:
@@ -33,7 +39,7 @@ def mva(siemens: ArrayLike, kilovolts: ArrayLike) -> Floats:
     >>> float(mva(0.001, 10.0).round(9))
     0.1
     """
-    return np.asarray(siemens, dtype=float) * np.asarray(kilovolts, dtype=float) ** 2
+    return np.asarray(np.asarray(siemens, dtype=float) * np.asarray(kilovolts, dtype=float) ** 2)
 
 
 def ohms(per_unit: float, kilovolts: float, base_mva: float) -> float:
@@ -120,3 +126,51 @@ def seen_from_parent(
         parent_shunt=np.where(tapped_at_parent, half / ratio**2, half),
         child_shunt=np.where(tapped_at_parent, half, half / ratio**2),
     )
+
+
+def radial_arrays(branches: pd.DataFrame, buses: list[str], found: Tree, shunts: pd.DataFrame) -> xr.Dataset:
+    """Return the arrays over buses of a radial grid: branches seen from the parent, shunts summed by bus.
+
+    Parameters
+    ----------
+    branches : pandas.DataFrame
+        Columns bus0, bus1; r, x [1/MVA] and g, b [MVA] of the two-port; ratio of its ideal
+        transformer, which stands at bus0 where at_bus0; s_max [MVA].
+    buses : list of str
+        Labels of the buses.
+    found : Tree
+        Of the branches, by position in `buses`.
+    shunts : pandas.DataFrame
+        Columns g_pu, b_pu [MVA at 1 p.u.] by bus.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``parent, r, x, tap, g, b, s_max (bus)`` of a `Feeder`.
+    """
+    names = np.array(buses, dtype=object)
+    fed = np.flatnonzero(found.edge >= 0)
+    into = branches.iloc[found.edge[fed]]
+    above = found.parent[fed]
+    seen = seen_from_parent(
+        into["r"].to_numpy() + 1j * into["x"].to_numpy(),
+        into["g"].to_numpy() + 1j * into["b"].to_numpy(),
+        into["ratio"].to_numpy(dtype=float),
+        (into["bus0"].to_numpy() == names[above]) == into["at_bus0"].to_numpy(dtype=bool),
+    )
+    shunt = np.zeros(len(buses), dtype=complex)
+    np.add.at(shunt, above, seen.parent_shunt)
+    np.add.at(shunt, fed, seen.child_shunt)
+    fixed = shunts.reindex(buses).fillna(0.0)
+    shunt += fixed["g_pu"].to_numpy() + 1j * fixed["b_pu"].to_numpy()
+    at_bus = {
+        name: np.full(len(buses), value, dtype=kind)
+        for name, value, kind in (
+            ("parent", "", object), ("r", 0.0, float), ("x", 0.0, float), ("tap", 1.0, float), ("s_max", np.inf, float),
+        )
+    }  # fmt: skip
+    into_bus = {"parent": names[above], "r": seen.r, "x": seen.x, "tap": seen.tap, "s_max": into["s_max"].to_numpy()}
+    for name, values in into_bus.items():
+        at_bus[name][fed] = values
+    arrays = at_bus | {"g": shunt.real, "b": shunt.imag}
+    return xr.Dataset({name: (BUS, values) for name, values in arrays.items()}, coords={BUS: names})

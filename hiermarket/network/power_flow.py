@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from hiermarket.errors import DataError, Fault, some_labels
@@ -81,7 +82,7 @@ def _circuit(feeders: Feeders) -> _Circuit:
     data = feeders.data
     depth = data["depth"].values.astype(int)
     buses = data.indexes[BUS]
-    parent = buses.get_indexer(data["parent"].values)
+    parent = buses.get_indexer(pd.Index(data["parent"].values))
     levels = []
     for number in range(1, int(depth.max(initial=0)) + 1):
         here = np.flatnonzero(depth == number)
@@ -92,8 +93,8 @@ def _circuit(feeders: Feeders) -> _Circuit:
     column = {name: data[name].values[:, np.newaxis] for name in ("r", "x", "tap", "g", "b")}
     return _Circuit(
         levels=tuple(levels),
-        first=buses.get_indexer(data["root"].values),
-        feeder=data.indexes[FEEDER].get_indexer(data["bus_feeder"].values),
+        first=buses.get_indexer(pd.Index(data["root"].values)),
+        feeder=data.indexes[FEEDER].get_indexer(pd.Index(data["bus_feeder"].values)),
         impedance=column["r"] + 1j * column["x"],
         tap=column["tap"],
         shunt=column["g"] + 1j * column["b"],
@@ -218,10 +219,8 @@ def _values(feeders: Feeders, array: xr.DataArray, name: str) -> Floats:
         raise DataError(faults)
     placed = bare(array).sel({BUS: feeders.data[BUS].values, PERIOD: feeders.data[PERIOD].values})
     placed = placed.transpose(BUS, PERIOD).astype(float)
-    broken = ~np.isfinite(placed)
-    faults = fault_where(
-        broken, placed, name=name, expected="finite numbers", remedy="Use 0 where nothing is injected."
-    )
+    broken = placed.copy(data=~np.isfinite(placed.values))
+    faults = fault_where(broken, placed, name=name, expected="finite numbers", remedy="Fill the gaps.")
     if faults:
         raise DataError(faults)
     return np.asarray(placed.values, dtype=float)
@@ -256,7 +255,7 @@ def violations(feeders: Feeders, state: xr.Dataset) -> xr.Dataset:
     receiving = np.hypot(p - r * l_, q - x * l_)
     at_root = bare(data["depth"]) == 0
     # no branch feeds a root: 0 where its voltage is known
-    overload = xr.where(at_root, 0.0 * v, np.maximum(np.maximum(sending, receiving) - s_max, 0.0))
+    overload = np.maximum(np.maximum(sending, receiving) - s_max, 0.0).where(~at_root, 0.0 * v)
     result = xr.Dataset(
         {
             "undervoltage": np.maximum(v_min - v, 0.0),

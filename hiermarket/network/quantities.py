@@ -33,8 +33,8 @@ class GridQuantity:
         Whether the minimum itself is not allowed.
     infinite : bool
         Whether +∞ ("no limit") is allowed.
-    text : bool
-        Whether it holds labels instead of numbers.
+    kind : type
+        float, int, or str for labels.
     """
 
     name: str
@@ -44,12 +44,12 @@ class GridQuantity:
     minimum: float = -np.inf
     positive: bool = False
     infinite: bool = False
-    text: bool = False
+    kind: type = float
 
     @property
     def domain(self) -> str:
         """The values allowed, in words."""
-        if self.text:
+        if self.kind is str:
             return "strings"
         lower = "" if np.isneginf(self.minimum) else f" {'>' if self.positive else '>='} {self.minimum:g}"
         return f"{'numbers' if self.infinite else 'finite numbers'}{lower}" + (" or inf" if self.infinite else "")
@@ -107,7 +107,7 @@ def value_faults(owner: str, dataset: xr.Dataset, quantities: Sequence[GridQuant
             faults.append(Fault(where, found, f"({', '.join(quantity.dims)})", "Transpose or broadcast it."))
             continue
         values = array.values
-        if quantity.text:
+        if quantity.kind is str:
             outside = np.array([not isinstance(value, str) for value in values.ravel()], dtype=bool).reshape(
                 values.shape
             )
@@ -138,6 +138,6 @@ def sealed(dataset: xr.Dataset, quantities: Sequence[GridQuantity]) -> xr.Datase
     """Return a read-only copy of the quantities, in their order, with units on every array."""
     copy = dataset[[quantity.name for quantity in quantities]]
     for quantity in quantities:
-        values = np.asarray(copy[quantity.name].values, dtype=object if quantity.text else float)
+        values = np.asarray(copy[quantity.name].values, dtype=object if quantity.kind is str else quantity.kind)
         copy[quantity.name] = quantity.dims, values, {"units": quantity.units, "long_name": quantity.long_name}
     return freeze(copy)

@@ -97,7 +97,7 @@ def tree(
     """
     faults, kept, bus0, bus1 = _simple_edges(buses, ends, edges, where)
     size = len(buses)
-    weight = kept + 1.0  # of a loop, the edge that comes last is the one to open
+    weight = np.asarray(kept + 1.0, dtype=np.float64)  # of a loop, the edge that comes last is the one to open
     forest = coo_array(minimum_spanning_tree(_graph(size, bus0, bus1, weight)))
     in_forest = np.isin(kept, np.asarray(forest.data, dtype=np.int64) - 1)
     graph = csr_array(forest)

@@ -201,7 +201,8 @@ def _others(terms: Terms, program: Program, part: csr_array, columns: Ints) -> I
     pairs = np.isin(np.array([terms.first, terms.second]), columns)
     mixed = pairs[0] != pairs[1]
     in_cost = np.where(pairs[0], terms.second, terms.first)[mixed]
-    return np.setdiff1d(np.concatenate([in_rows, in_cost]), columns).astype(np.int64)
+    found: Ints = np.setdiff1d(np.concatenate([in_rows, in_cost]), columns)
+    return found
 
 
 def _cost(terms: Terms, columns: Ints, others: Ints) -> tuple[Floats, csr_array, csr_array]:
@@ -212,7 +213,7 @@ def _cost(terms: Terms, columns: Ints, others: Ints) -> tuple[Floats, csr_array,
     mine[columns], theirs[others] = np.arange(count), np.arange(len(others))
     place = mine[terms.labels]
     own = place != -1
-    cost = np.bincount(place[own], weights=terms.coefficients[own], minlength=count)
+    cost = np.bincount(place[own], weights=terms.coefficients[own], minlength=count).astype(np.float64)
     first, second = mine[terms.first], mine[terms.second]
     both = (first != -1) & (second != -1)
     # ½ a'Qa: a term k·a_i·a_j puts k at (i, j) and at (j, i), so 2k on the diagonal

@@ -89,9 +89,7 @@ def terms_of(expression: ExpressionLike, where: str) -> Terms:
     return Terms(np.asarray(found, dtype=np.int64), coefficients, first, second, products, constant)
 
 
-def labelled(
-    model: linopy.Model, rows: csr_array, constant: Floats, labels: xr.DataArray
-) -> linopy.LinearExpression:
+def labelled(model: linopy.Model, rows: csr_array, constant: Floats, labels: xr.DataArray) -> linopy.LinearExpression:
     """Return the expression rows·variables + constant, laid out as a labelled array.
 
     Parameters
@@ -144,9 +142,7 @@ def scalar(model: linopy.Model, labels: Ints, coefficients: Floats, constant: fl
     return LinearExpression(xr.Dataset(data), model)
 
 
-def scalar_quadratic(
-    model: linopy.Model, first: Ints, second: Ints, products: Floats
-) -> linopy.QuadraticExpression:
+def scalar_quadratic(model: linopy.Model, first: Ints, second: Ints, products: Floats) -> linopy.QuadraticExpression:
     """Return the scalar expression Σ coefficient·first·second."""
     import xarray as xr
     from linopy import QuadraticExpression

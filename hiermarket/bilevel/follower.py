@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from hiermarket.errors import ModelError, some_labels
 
@@ -133,9 +133,9 @@ class Follower:
                     where=some_labels(twice),
                     remedy="Name each whole array once; split the array if the leader decides a part of it.",
                 )
-        whole = [(v, self.model.variables[v.name]) for v in self.variables]
-        rows = [(c, self.model.constraints[c.name]) for c in self.constraints]
-        parts = [str(given.name) for given, held in [*whole, *rows] if given.labels.size != held.labels.size]
+        sizes = [(v.name, v.labels.size, self.model.variables[v.name].labels.size) for v in self.variables]
+        sizes += [(c.name, c.labels.size, self.model.constraints[c.name].labels.size) for c in self.constraints]
+        parts = [name for name, given, whole in sizes if given != whole]
         if parts:
             raise ModelError(
                 "A follower decides whole arrays, but these are parts of one",
@@ -158,7 +158,7 @@ class Follower:
 def _as_tuple(items: Sequence[_Item]) -> tuple[_Item, ...]:
     """Return a tuple of one item, of several, or of a linopy container of named ones."""
     if hasattr(items, "labels") and hasattr(items, "name"):
-        return (items,)
+        return (cast("_Item", items),)
     if hasattr(items, "items"):
         return tuple(item for _, item in items.items())
     return tuple(items)

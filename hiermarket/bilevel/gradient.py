@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 def by_label(matrix: csr_array, labels: np.ndarray, width: int) -> csr_array:
     """Return a sparse array whose columns are the model's labels instead of positions."""
     entries = coo_array(matrix)
-    return csr_array(
-        coo_array((entries.data, (entries.row, labels[entries.col])), shape=(matrix.shape[0], width))
-    )
+    return csr_array(coo_array((entries.data, (entries.row, labels[entries.col])), shape=(matrix.shape[0], width)))
 
 
 def gradient_rows(system: System, width: int) -> csr_array:
     """Return the part of ∂cost/∂a that depends on variables: Q a + C x, by label."""
-    return by_label(system.hessian, system.columns, width) + by_label(system.cross, system.others, width)
+    return csr_array(by_label(system.hessian, system.columns, width) + by_label(system.cross, system.others, width))
 
 
 def gradient(follower: Follower) -> dict[str, linopy.LinearExpression]:
@@ -63,7 +61,7 @@ def gradient(follower: Follower) -> dict[str, linopy.LinearExpression]:
         program = program_of(follower.model, scaled=False)
         system = canonical(follower, program)
         width = int(program.columns.max(initial=-1)) + 1
-        rows = csr_array(gradient_rows(system, width))
+        rows = gradient_rows(system, width)
         return {
             family.name: labelled(
                 follower.model,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hiermarket.bilevel.expression import terms_of
 from hiermarket.bilevel.follower import Sense
 from hiermarket.errors import ModelError
@@ -13,12 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import linopy
+    import xarray as xr
     from linopy.constraints import Constraints
     from linopy.variables import Variables
 
     from hiermarket.bilevel.canonical import System
     from hiermarket.bilevel.complementarity import Pairs
     from hiermarket.bilevel.expression import ExpressionLike, Terms
+    from hiermarket.solving.program import Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,22 @@ class Mpec:
         """The rows of the copy: those of the user's model, and the stationarity rows."""
         return self.model.constraints
 
+    def dual_labels(self, system: System) -> Ints:
+        """Return the copy's label of the dual of each row of a follower."""
+        return _flat([self.dual[family.name].labels for family in system.constraints])
+
+    @property
+    def stationarity_labels(self) -> Ints:
+        """The copy's labels of all stationarity rows."""
+        names = [f"stationarity-{family.name}" for system in self.systems for family in system.variables]
+        return _flat([self.constraints[name].labels for name in names if name in self.constraints])
+
+    @property
+    def multiplier_labels(self) -> Ints:
+        """The copy's labels of all duals and multipliers of bounds."""
+        kept = (self.dual, self.lower, self.upper, self.fixed)
+        return _flat([variable.labels for kind in kept for variable in kind.values()])
+
     def maximise(self, expression: ExpressionLike) -> Mpec:
         """Return the same problem with a leader who maximises an expression.
 
@@ -96,3 +116,9 @@ class Mpec:
                 remedy="Build it from the copy's variables: mpec.variables[...] and mpec.dual[...].",
             )
         return replace(self, sense=sense, objective=terms_of(expression, "the leader's objective"))
+
+
+def _flat(arrays: list[xr.DataArray]) -> Ints:
+    """Return the labels of several arrays, in order, without masked ones."""
+    every = np.concatenate([np.empty(0, dtype=np.int64), *(np.asarray(array).ravel() for array in arrays)])
+    return np.asarray(every[every != -1], dtype=np.int64)

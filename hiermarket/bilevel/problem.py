@@ -174,7 +174,9 @@ def _with_objective(program: Program, mpec: Mpec) -> Program:
     terms = mpec.objective
     if terms is None:
         return replace(program, cost=np.zeros(count), quadratic=None, minimise=True)
-    cost = np.bincount(positions(terms.labels, program.columns), weights=terms.coefficients, minlength=count)
+    cost = np.bincount(positions(terms.labels, program.columns), weights=terms.coefficients, minlength=count).astype(
+        np.float64
+    )
     quadratic = None
     if not terms.is_linear:
         first, second = positions(terms.first, program.columns), positions(terms.second, program.columns)
@@ -195,7 +197,7 @@ def _links(mpec: Mpec, program: Program) -> tuple[Ints, Ints]:
     starts = program.matrix.indptr[:-1]
     for system in mpec.systems:
         first.append(program.matrix.indices[starts[positions(system.rows, program.rows)]].astype(np.int64))
-        second.append(dual_columns(mpec, system, program.columns))
+        second.append(positions(mpec.dual_labels(system), program.columns))
         crossed = coo_array(system.cross)
         first.append(positions(system.columns, program.columns)[crossed.row])
         second.append(positions(system.others, program.columns)[crossed.col])
@@ -227,17 +229,10 @@ def _parts(program: Program, first: Ints, second: Ints) -> Ints:
     return np.asarray(part, dtype=np.int64)
 
 
-def dual_columns(mpec: Mpec, system: System, columns: Ints) -> Ints:
-    """Return the position of the dual of each row of a follower."""
-    labels = [np.asarray(mpec.dual[family.name].labels).ravel() for family in system.constraints]
-    flat = np.concatenate([np.empty(0, dtype=np.int64), *labels])
-    return positions(flat[flat != -1].astype(np.int64), columns)
-
-
 def _duality(system: System, mpec: Mpec, columns: Ints) -> Duality:
     """Return s(b − Bx)'y + lower'μ⁻ − upper'μ⁺ + ρ·value − s(c + Cx)'a by position."""
     own, others = positions(system.columns, columns), positions(system.others, columns)
-    duals = dual_columns(mpec, system, columns)
+    duals = positions(mpec.dual_labels(system), columns)
     at, coefficients = [duals, own], [system.sense * system.rhs, -system.sense * system.cost]
     for family in system.variables:
         here = slice(family.start, family.stop)

@@ -1,0 +1,205 @@
+"""Value at the follower's duals of what chosen variables put into chosen rows, as a linear expression.
+
+With N the named rows and O the own variables, R = Σ_{i∈N} Σ_{j∈O} y_i A_ij a_j. It is a sum
+of products, but at every KKT point it is linear:
+
+* complementarity of a row:     y_i Σ_j A_ij a_j = y_i (b_i − B_i x)
+* stationarity of a variable:   Σ_i y_i A_ij = ∂cost/∂a_j − s μ⁻_j + s μ⁺_j − s ρ_j, times a_j, and
+  complementarity of its bounds: μ⁻_j a_j = μ⁻_j lower_j, μ⁺_j a_j = μ⁺_j upper_j
+
+so with the rest J (the variables that are not own) and the other rows M of the rest::
+
+    R = Σ_{i∈N∪M} y_i (b_i − B_i x) − Σ_{j∈J} [∂cost/∂a_j a_j − s μ⁻_j lower_j + s μ⁺_j upper_j − s ρ_j value_j]
+
+Own volumes, own costs and rows with own variables only have dropped out, so the identity
+also holds where the leader decides those. It needs rows M without own variables, and no
+leader variable in the rows N∪M or in the cost of J.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+
+from hiermarket.bilevel.expression import row_names, scalar, scalar_quadratic, terms_of, variable_names
+from hiermarket.errors import ModelError, some_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hiermarket.bilevel.canonical import System
+    from hiermarket.bilevel.expression import Expression, ExpressionLike
+    from hiermarket.bilevel.mpec import Mpec
+    from hiermarket.solving.program import Bools, Floats, Ints
+
+
+def dual_times_primal(mpec: Mpec, dual: str | Sequence[str], primal: ExpressionLike) -> Expression:
+    """Return Σ y_i A_ij a_j over the rows of some families and some own variables, exactly and without products.
+
+    Parameters
+    ----------
+    mpec : Mpec
+        The problem.
+    dual : str or sequence of str
+        Names of row families of one follower, e.g. the nodal balances.
+    primal : linopy expression or variable
+        The own variables: variables of that follower in the copy, all with the same
+        coefficient, e.g. ``mpec.variables["p"].sel(unit="ours")``.
+
+    Returns
+    -------
+    linopy expression
+        Linear; with a quadratic follower, quadratic in the rest's variables.
+
+    Raises
+    ------
+    ModelError
+        Where the value is not linear, with the terms that stand in the way.
+
+    Notes
+    -----
+    The sign is that of the rows as they are written: own production in a balance
+    *supply == demand* gives price × volume.
+    """
+    import linopy
+
+    names = (dual,) if isinstance(dual, str) else tuple(dual)
+    own_labels, weight = _own(mpec, primal)
+    system = _system(mpec, names, own_labels)
+    own = np.isin(system.columns, own_labels)
+    named = np.zeros(len(system.rows), dtype=bool)
+    for family in system.constraints:
+        named[family.start : family.stop] |= family.name in names
+    rows, rest = _reached(system, own, named)
+    _check(mpec, system, (own, rest), (named, rows))
+    with linopy.options as options:
+        options.set_value(semantics="v1")
+        return _expression(mpec, system, rows, rest, weight)
+
+
+def _own(mpec: Mpec, primal: ExpressionLike) -> tuple[Ints, float]:
+    """Return the own variables' labels and their common coefficient."""
+    if getattr(primal, "model", None) is not mpec.model:
+        raise ModelError(
+            "The own variables belong to another model",
+            where="primal",
+            remedy="Take them from the copy: mpec.variables[...].",
+        )
+    terms = terms_of(primal, "primal")
+    if not terms.is_linear or terms.constant != 0 or not len(terms.labels):
+        raise ModelError(
+            "The own variables must be a plain sum of variables",
+            where="primal",
+            remedy="Leave constants and products out of it.",
+        )
+    labels, place = np.unique(terms.labels, return_inverse=True)
+    weights = np.bincount(place, weights=terms.coefficients)
+    if not np.allclose(weights, weights[0], rtol=1e-12, atol=0):
+        raise ModelError(
+            "The own variables have different coefficients: the value is linear only for equal ones",
+            where=some_labels(list(variable_names(mpec.model, labels[weights != weights[0]][:6]))),
+            remedy="Add up the values of groups with equal coefficients, if each of them is linear.",
+        )
+    return labels, float(weights[0])
+
+
+def _system(mpec: Mpec, names: tuple[str, ...], own: Ints) -> System:
+    """Return the one follower that owns the rows and the variables."""
+    for system in mpec.systems:
+        families = {family.name for family in system.constraints}
+        if set(names) <= families and np.isin(own, system.columns).all():
+            return system
+    known = sorted(mpec.dual)
+    raise ModelError(
+        "Rows and own variables must belong to one follower",
+        where=f"dual={some_labels(names)}; primal={some_labels(list(variable_names(mpec.model, own[:6])))}",
+        remedy=f"Row families with duals are: {some_labels(known)}; own variables must be the follower's.",
+    )
+
+
+def _reached(system: System, own: Bools, named: Bools) -> tuple[Bools, Bools]:
+    """Return the rows N∪M and the rest J that the own part of N is connected with, not through own variables."""
+    rows, columns = system.own.shape
+    entries = coo_array(system.own)
+    through = ~own[entries.col]
+    curved = coo_array(system.hessian)
+    ends = (
+        np.concatenate([entries.row[through], curved.row + rows]),
+        np.concatenate([entries.col[through] + rows, curved.col + rows]),
+    )
+    size = rows + columns
+    component = connected_components(csr_array(coo_array((np.ones(len(ends[0])), ends), shape=(size, size))))[1]
+    with_own = np.zeros(rows, dtype=bool)
+    with_own[entries.row[~through]] = True
+    reached = np.zeros(size, dtype=bool)
+    reached[np.unique(component[:rows][with_own & named])] = True
+    rest = reached[component[rows:]] & ~own
+    has_rest = np.zeros(rows, dtype=bool)
+    has_rest[entries.row[through]] = True
+    in_rows = reached[component[:rows]] & (named | has_rest)
+    return in_rows, rest
+
+
+def _check(mpec: Mpec, system: System, columns: tuple[Bools, Bools], of_rows: tuple[Bools, Bools]) -> None:
+    """Refuse what would leave a product, and name it."""
+    model = mpec.model
+    own, rest = columns
+    named, rows = of_rows
+    entries = coo_array(system.own)
+    mixed = np.zeros(len(system.rows), dtype=bool)
+    mixed[entries.row[own[entries.col]]] = True
+    mixed &= rows & ~named
+    if mixed.any():
+        raise ModelError(
+            "Rows that are not named hold own and other variables together: their part of the value stays a product",
+            where=some_labels(list(row_names(model, system.rows[mixed][:6]))),
+            remedy="Name these rows too, or solve with the product itself as the objective.",
+        )
+    led = rows & (np.diff(system.other.indptr) > 0)
+    if led.any():
+        raise ModelError(
+            "Rows whose dual stays in the value have a leader's variable: dual × leader's variable stays a product",
+            where=some_labels(list(row_names(model, system.rows[led][:6]))),
+            remedy="Move the leader's variable to a row of own variables only (a <= x).",
+        )
+    priced = rest & (np.diff(system.cross.indptr) > 0)
+    if priced.any():
+        raise ModelError(
+            "The leader's variables multiply variables that are not own in the cost: those products stay",
+            where=some_labels(list(variable_names(model, system.columns[priced][:6]))),
+            remedy="Count these variables among the own ones.",
+        )
+
+
+def _expression(mpec: Mpec, system: System, rows: Bools, rest: Bools, weight: float) -> Expression:
+    model = mpec.model
+    duals = mpec.dual_labels(system)
+    labels, values = [duals[rows], system.columns[rest]], [system.rhs[rows], -system.cost[rest]]
+    for family in system.variables:
+        here = slice(family.start, family.stop)
+        place = np.flatnonzero(np.asarray(family.labels).ravel() != -1)
+        for kept, sign, bound in (
+            (mpec.lower, system.sense, system.lower),
+            (mpec.upper, -system.sense, system.upper),
+            (mpec.fixed, system.sense, system.lower),
+        ):
+            if family.name in kept:
+                multiplier = np.asarray(kept[family.name].labels).ravel()[place]
+                chosen = (multiplier != -1) & rest[here]
+                labels.append(multiplier[chosen].astype(np.int64))
+                values.append(sign * bound[here][chosen])
+    linear = scalar(model, np.concatenate(labels), weight * np.concatenate(values))
+    first, second, products = _curved(system, rest)
+    if not len(products):
+        return linear
+    return linear + scalar_quadratic(model, first, second, -weight * products)
+
+
+def _curved(system: System, rest: Bools) -> tuple[Ints, Ints, Floats]:
+    """Return the terms a_j Q_jk a_k with j in the rest."""
+    entries = coo_array(system.hessian)
+    chosen = rest[entries.row]
+    return system.columns[entries.row[chosen]], system.columns[entries.col[chosen]], entries.data[chosen]

@@ -1,0 +1,136 @@
+"""Solve a bilevel problem, part by part, and certify the solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hiermarket.bilevel.auto import Auto
+from hiermarket.bilevel.checking import certify
+from hiermarket.bilevel.naming import part_name
+from hiermarket.bilevel.problem import problem_of
+from hiermarket.solving.solver import Outcome, SolverOptions, failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import linopy
+    import xarray as xr
+
+    from hiermarket.bilevel.certificate import Certificate
+    from hiermarket.bilevel.mpec import Mpec
+    from hiermarket.bilevel.problem import Problem
+    from hiermarket.bilevel.reformulation import PartAnswer, Reformulation
+    from hiermarket.solving.program import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The leader's optimum with the followers' answer to it.
+
+    Attributes
+    ----------
+    variables : mapping of DataArray
+        Values of the leader's and followers' variables, by name; NaN where masked. A
+        mapping, not one Dataset: arrays may use one dimension with different labels.
+    duals : mapping of DataArray
+        ∂(follower's optimal cost, in its own sense)/∂(right-hand side), by row family.
+    multipliers : mapping of DataArray
+        Of bounds: ``lower-p``, ``upper-p`` (magnitudes) and ``fixed-p`` (reduced cost).
+    objective : float
+        The leader's value, with the constant of its objective.
+    status : str
+        ``"optimal"``.
+    certificate : Certificate
+        What was checked; `Certificate.require` raises if a check fails.
+    """
+
+    variables: Mapping[str, xr.DataArray]
+    duals: Mapping[str, xr.DataArray]
+    multipliers: Mapping[str, xr.DataArray]
+    objective: float
+    status: str
+    certificate: Certificate
+
+    def __getitem__(self, name: str) -> xr.DataArray:
+        return self.variables[name]
+
+
+def solve(mpec: Mpec, reformulation: Reformulation | None = None, *, options: SolverOptions | None = None) -> Solution:
+    """Solve a bilevel problem: every independent part on its own, then a certificate for the whole.
+
+    Parameters
+    ----------
+    mpec : Mpec
+        The problem, with its leader's objective.
+    reformulation : Reformulation, optional
+        How to treat the complementarity pairs; `Auto` by default.
+    options : SolverOptions, optional
+        Tolerances and limits of each part.
+
+    Returns
+    -------
+    Solution
+        An optimistic optimum: where the follower is indifferent, it suits the leader.
+
+    Raises
+    ------
+    InfeasibleError, UnboundedError, LimitReachedError, NumericalError
+        With the labels of the first part that has no optimum.
+    ModelError
+        A reformulation that cannot treat the problem exactly.
+
+    Examples
+    --------
+    >>> import linopy, hiermarket.bilevel as bl
+    >>> model = linopy.Model()
+    >>> x = model.add_variables(0, 2, name="x")
+    >>> y = model.add_variables(0, name="y")
+    >>> need = model.add_constraints(y - 100 * x >= -100, name="need")
+    >>> mpec = bl.kkt(model, bl.Follower(variables=[y], constraints=[need], cost=1 * y))
+    >>> solution = bl.solve(mpec.maximise(mpec.variables["x"] + mpec.variables["y"]))
+    >>> round(solution.objective, 6), float(solution["y"]), solution.certificate.ok
+    (102.0, 100.0, True)
+    """
+    options = options or SolverOptions()
+    reformulation = reformulation or Auto()
+    problem = problem_of(mpec)
+    x = np.full(len(problem.program.columns), np.nan)
+    answers: list[PartAnswer] = []
+    for part in problem.parts:
+        answer = reformulation.solve(part, options)
+        if answer.outcome is not Outcome.OPTIMAL:
+            where = part_name(mpec.model, problem.program.columns[part.columns])
+            raise failure(answer.outcome, what="The bilevel problem", where=where, status=answer.status)
+        x[part.columns] = answer.x
+        answers.append(answer)
+    certificate = certify(mpec, problem, x, answers, options)
+    return _solution(mpec, problem, x, sum(answer.objective for answer in answers), certificate)
+
+
+def _solution(mpec: Mpec, problem: Problem, x: Floats, objective: float, certificate: Certificate) -> Solution:
+    width = 1 + max((variable.range[1] for _, variable in mpec.model.variables.items()), default=0)
+    values = np.full(width, np.nan)
+    values[problem.program.columns] = x
+
+    def read(variable: linopy.Variable, name: str) -> xr.DataArray:
+        labels = variable.labels
+        data = np.where(np.asarray(labels) == -1, np.nan, values[np.asarray(labels)])
+        data.flags.writeable = False
+        return labels.copy(data=data).rename(name)
+
+    multipliers = {
+        variable.name: variable for kept in (mpec.lower, mpec.upper, mpec.fixed) for variable in kept.values()
+    }
+    own = {variable.name for variable in mpec.dual.values()} | set(multipliers)
+    return Solution(
+        variables=MappingProxyType({n: read(v, n) for n, v in mpec.variables.items() if n not in own}),
+        duals=MappingProxyType({name: read(variable, name) for name, variable in mpec.dual.items()}),
+        multipliers=MappingProxyType({name: read(variable, name) for name, variable in multipliers.items()}),
+        objective=float(objective + problem.constant),
+        status="optimal",
+        certificate=certificate,
+    )

@@ -1,0 +1,240 @@
+"""Each open pair as a binary choice: slack ≤ M z, multiplier ≤ M (1 − z)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array, vstack
+
+from hiermarket.bilevel.bounds import bounds_of
+from hiermarket.bilevel.node import Nodes, Side
+from hiermarket.bilevel.reformulation import Assumption, PartAnswer
+from hiermarket.errors import ModelError
+from hiermarket.solving.solver import Outcome, Session, SolverOptions
+
+if TYPE_CHECKING:
+    from hiermarket.bilevel.bounds import Bounds
+    from hiermarket.bilevel.problem import Part
+    from hiermarket.solving.program import Floats, Ints, Program
+
+#: The MILP's value and that of its own decisions solved as an LP may differ by this, relative.
+AGREEMENT = 1e-6
+#: By how much bounds are enlarged for the second solve.
+ENLARGED = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class BigM:
+    """A MILP for each part, with bounds proved by LPs.
+
+    Parameters
+    ----------
+    dual, primal : float, optional
+        Bounds of multipliers and of slacks to assume where none can be proved; used for
+        those pairs only, and reported in the certificate. Without them such a pair is
+        refused.
+    second_solve : bool
+        Whether to solve once more with enlarged bounds and without presolve, and to
+        report the difference.
+    """
+
+    dual: float | None = None
+    primal: float | None = None
+    second_solve: bool = True
+
+    def solve(self, part: Part, options: SolverOptions) -> PartAnswer:
+        """Solve one part.
+
+        Parameters
+        ----------
+        part : Part
+            The part; the leader's objective is linear.
+        options : SolverOptions
+            Tolerances and limits.
+
+        Raises
+        ------
+        ModelError
+            A quadratic leader's objective; pairs without a finite bound.
+        """
+        if part.program.quadratic is not None:
+            raise ModelError(
+                "A MILP needs a linear leader's objective",
+                where="BigM",
+                remedy="Use Branching, or state prices × volumes through dual_times_primal.",
+            )
+        bounds = bounds_of(part, options)
+        if bounds is None:
+            return _nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation")
+        return self.solve_bounded(part, bounds, options)
+
+    def solve_bounded(self, part: Part, bounds: Bounds, options: SolverOptions) -> PartAnswer:
+        """Solve one part with bounds known."""
+        bounds, assumptions = self._completed(part, bounds)
+        open_ = np.flatnonzero(bounds.sides == Side.OPEN)
+        answer = Session(milp(part, bounds), options).solve()
+        found = _nothing(part, answer.outcome, answer.status, dropped=len(bounds.sides) - len(open_))
+        if not answer.optimal:
+            return replace(found, binaries=len(open_), assumptions=assumptions)
+        nodes = Nodes(part, options)
+        leaf = nodes.solve(decided(part, bounds.sides, answer.x))
+        sign = 1.0 if part.program.minimise else -1.0
+        if not leaf.optimal or abs(sign * leaf.objective - answer.objective) > AGREEMENT * (1 + abs(answer.objective)):
+            status = f"MILP says {answer.objective:.9g}, its own decisions give {sign * leaf.objective:.9g}"
+            return replace(found, outcome=Outcome.TROUBLE, status=status, binaries=len(open_))
+        return PartAnswer(
+            outcome=Outcome.OPTIMAL,
+            status=answer.status,
+            x=leaf.x,
+            objective=sign * leaf.objective,
+            method="big-M",
+            binaries=len(open_),
+            dropped=len(bounds.sides) - len(open_),
+            nearest=_nearest(part, bounds, leaf.x, open_),
+            assumptions=assumptions,
+            crosscheck=self._difference(part, bounds, options, sign * leaf.objective) if len(open_) else 0.0,
+        )
+
+    def _completed(self, part: Part, bounds: Bounds) -> tuple[Bounds, tuple[Assumption, ...]]:
+        """Fill bounds that could not be proved with the declared ones."""
+        assumptions: list[Assumption] = []
+        filled = {"primal": bounds.slack.copy(), "dual": bounds.multiplier.copy()}
+        for side, declared in (("primal", self.primal), ("dual", self.dual)):
+            lacking = np.flatnonzero((bounds.sides == Side.OPEN) & ~np.isfinite(filled[side]))
+            if len(lacking) and declared is None:
+                raise UnboundedPairError(part, side, part.pairs[lacking])
+            if declared is not None:
+                filled[side][lacking] = declared
+                assumptions += [Assumption(int(part.pairs[pair]), side, declared) for pair in lacking]
+        return replace(bounds, slack=filled["primal"], multiplier=filled["dual"]), tuple(assumptions)
+
+    def _difference(self, part: Part, bounds: Bounds, options: SolverOptions, objective: float) -> float | None:
+        if not self.second_solve:
+            return None
+        larger = replace(bounds, slack=ENLARGED * bounds.slack, multiplier=ENLARGED * bounds.multiplier)
+        tighter = replace(options, presolve=False, seed=options.seed + 1)
+        answer = Session(milp(part, larger), tighter).solve()
+        return abs(answer.objective - objective) if answer.optimal else float("nan")
+
+
+class UnboundedPairError(ModelError):
+    """A pair without a proved bound, where a MILP needs one.
+
+    Attributes
+    ----------
+    side : str
+        ``"primal"`` or ``"dual"``.
+    pairs : int array
+        The numbers of the pairs.
+    """
+
+    def __init__(self, part: Part, side: str, pairs: Ints, names: str = "") -> None:
+        self.side, self.pairs = side, pairs
+        what = "multipliers" if side == "dual" else "slacks"
+        super().__init__(
+            f"No finite bound of these {what} can be proved",
+            where=names or f"{len(pairs)} pairs of part {part.number}",
+            remedy=f"Bound the variables behind them, declare BigM({side}=...), or use Branching.",
+        )
+
+
+def milp(part: Part, bounds: Bounds) -> Program:
+    """Return the part as a MILP; its binaries are the last columns, one for each open pair.
+
+    z = 1 leaves the slack free and forces the multiplier to zero, z = 0 the reverse.
+    """
+    base = bounds.relaxation
+    open_ = np.flatnonzero(bounds.sides == Side.OPEN)
+    count, width = len(open_), base.shape[1]
+    lower, upper, row_lower, row_upper = (
+        base.lower.copy(),
+        base.upper.copy(),
+        base.row_lower.copy(),
+        base.row_upper.copy(),
+    )
+    silent = part.multiplier[bounds.sides == Side.MULTIPLIER_ZERO]
+    lower[silent] = upper[silent] = 0.0
+    tight = bounds.sides == Side.SLACK_ZERO
+    value = -part.constant / part.sign
+    in_row, in_column = tight & (part.row >= 0), tight & (part.row < 0)
+    row_lower[part.row[in_row]] = row_upper[part.row[in_row]] = value[in_row]
+    lower[part.column[in_column]] = upper[part.column[in_column]] = value[in_column]
+
+    slack = _slack_rows(part, base, open_)
+    unit = coo_array((np.ones(count), (np.arange(count), part.multiplier[open_])), shape=(count, width))
+    multiplier = csr_array(unit.multiply(part.multiplier_sign[open_][:, None]))
+    binaries = np.arange(count)
+    # constant + sign·activity ≤ M z   and   multiplier ≤ M (1 − z)
+    to_slack = coo_array((-bounds.slack[open_], (binaries, binaries)), shape=(count, count))
+    to_multiplier = coo_array((bounds.multiplier[open_], (binaries, binaries)), shape=(count, count))
+    nothing = csr_array((base.shape[0], count))
+    matrix = vstack(
+        [
+            _beside(base.matrix, nothing),
+            _beside(slack, csr_array(to_slack)),
+            _beside(multiplier, csr_array(to_multiplier)),
+        ]
+    )
+    return replace(
+        base,
+        cost=np.concatenate([part.program.cost, np.zeros(width - part.program.shape[1] + count)]),
+        matrix=csr_array(matrix),
+        row_lower=np.concatenate([row_lower, np.full(2 * count, -np.inf)]),
+        row_upper=np.concatenate([row_upper, -part.constant[open_], bounds.multiplier[open_]]),
+        lower=np.concatenate([lower, np.zeros(count)]),
+        upper=np.concatenate([upper, np.ones(count)]),
+        integer=np.concatenate(
+            [part.program.integer, np.zeros(width - part.program.shape[1], dtype=bool), np.ones(count, dtype=bool)]
+        ),
+        columns=np.arange(width + count),
+        rows=np.arange(base.shape[0] + 2 * count),
+        minimise=part.program.minimise,
+    )
+
+
+def _beside(left: csr_array, right: csr_array) -> csr_array:
+    from scipy.sparse import hstack
+
+    return csr_array(hstack([left, right]))
+
+
+def _slack_rows(part: Part, base: Program, open_: Ints) -> csr_array:
+    """Return sign·activity (or sign·value) of the open pairs as rows."""
+    count, width = len(open_), base.shape[1]
+    by_row = part.row[open_] >= 0
+    pick = coo_array(
+        (part.sign[open_][by_row], (np.flatnonzero(by_row), part.row[open_][by_row])), shape=(count, base.shape[0])
+    )
+    direct = coo_array(
+        (part.sign[open_][~by_row], (np.flatnonzero(~by_row), part.column[open_][~by_row])), shape=(count, width)
+    )
+    return csr_array(csr_array(pick) @ base.matrix + csr_array(direct))
+
+
+def decided(part: Part, sides: Ints, x: Floats) -> Ints:
+    """Decide the open pairs as a point has them."""
+    own = x[: part.program.shape[1]]
+    guess = np.where(part.slack(own) <= part.magnitude(own), Side.SLACK_ZERO, Side.MULTIPLIER_ZERO)
+    return np.where(sides == Side.OPEN, guess, sides)
+
+
+def _nearest(part: Part, bounds: Bounds, x: Floats, open_: Ints) -> tuple[float, int, str] | None:
+    """Return the largest ratio of a value to its bound."""
+    if not len(open_):
+        return None
+    ratios = np.array([part.slack(x)[open_] / bounds.slack[open_], part.magnitude(x)[open_] / bounds.multiplier[open_]])
+    side, at = np.unravel_index(int(np.argmax(ratios)), ratios.shape)
+    return float(ratios[side, at]), int(part.pairs[open_[at]]), ("primal", "dual")[int(side)]
+
+
+def _nothing(part: Part, outcome: Outcome, status: str, dropped: int = 0) -> PartAnswer:
+    return PartAnswer(
+        outcome=outcome,
+        status=status,
+        x=np.full(part.program.shape[1], np.nan),
+        objective=float("nan"),
+        method="big-M",
+        dropped=dropped,
+    )

@@ -70,7 +70,8 @@ class Feeders:
     def branches(self) -> pd.Index:
         """Flat labels of all buses but the roots; each names the branch into its bus."""
         below = self.data["depth"].values > 0
-        return pd.Index(self.data[BUS].values[below], dtype=object, name=BUS)
+        labels: pd.Index = pd.Index(self.data[BUS].values[below], dtype=object, name=BUS)
+        return labels
 
     @property
     def parents(self) -> pd.Series:

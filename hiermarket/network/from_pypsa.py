@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -310,16 +310,18 @@ def _electrical(network: pypsa.Network, labels: set[str], where: str) -> tuple[p
 
     part = pypsa.Network()
     faults = []
-    for component in ("LineType", "TransformerType"):
-        static = network.c[component].static
-        part.add(component, list(static.index), overwrite=True, **{str(column): static[column] for column in static})
-    for component, columns in _ELECTRICAL.items():
+    for component, attributes in _ELECTRICAL.items():
         static = _active(network, component)
-        ports = [column for column in ("bus", "bus0", "bus1") if column in columns]
+        ports = [column for column in ("bus", "bus0", "bus1") if column in attributes]
         inside = static[ports].isin(labels).all(axis=1) if ports else static.index.isin(labels)
         chosen = static[inside]
         if len(chosen):
-            part.add(component, list(chosen.index), **{column: chosen[column] for column in columns})
+            _add(part, component, chosen[list(attributes)])
+    for component in _BRANCHES:
+        types = network.c[f"{component}Type"].static
+        used = types[types.index.isin(part.c[component].static["type"])]
+        if len(used):
+            _add(part, f"{component}Type", used)
     for component in _BRANCHES:
         static, known = part.c[component].static, set(part.c[f"{component}Type"].static.index)
         if missing := sorted(set(static["type"]) - known - {""}):
@@ -344,6 +346,11 @@ def _electrical(network: pypsa.Network, labels: set[str], where: str) -> tuple[p
         tables.append(table)
     shunts = part.c["ShuntImpedance"].static.groupby("bus")[["g_pu", "b_pu"]].sum()
     return pd.concat(tables, ignore_index=True), shunts, faults
+
+
+def _add(network: pypsa.Network, component: str, static: pd.DataFrame) -> None:
+    columns: dict[str, Any] = {str(column): static[column] for column in static}
+    network.add(component, list(static.index), overwrite=True, **columns)
 
 
 def _ratings(network: pypsa.Network, component: str, s_nom: pd.Series, where: str) -> tuple[pd.Series, list[Fault]]:

@@ -138,6 +138,8 @@ def sealed(dataset: xr.Dataset, quantities: Sequence[GridQuantity]) -> xr.Datase
     """Return a read-only copy of the quantities, in their order, with units on every array."""
     copy = dataset[[quantity.name for quantity in quantities]]
     for quantity in quantities:
-        values = np.asarray(copy[quantity.name].values, dtype=object if quantity.kind is str else quantity.kind)
+        values: NDArray[np.generic] = np.asarray(
+            copy[quantity.name].values, dtype=object if quantity.kind is str else quantity.kind
+        )
         copy[quantity.name] = quantity.dims, values, {"units": quantity.units, "long_name": quantity.long_name}
     return freeze(copy)

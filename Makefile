@@ -35,9 +35,8 @@ nightly: $(TEST)  ## the slow tests only
 	$(PY) -m pytest -m nightly $(WORKERS) $(ARGS)
 
 lint: $(TEST)  ## style and types
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
-	$(PY) -m mypy
+	@code=0; for check in "ruff check ." "ruff format --check ." "mypy" "mypy --strict --package benchmarks"; do \
+	  echo "$$check"; $(PY) -m $$check || code=1; done; exit $$code
 
 notebooks: $(TEST)  ## run every notebook
 	$(PY) -m pytest tests/project/test_notebooks.py $(ARGS)

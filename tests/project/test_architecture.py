@@ -289,3 +289,14 @@ def test_pins_cover_what_the_package_needs():
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     pinned = {re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower() for line in pins.splitlines()}
     assert plain <= pinned, f"constraints.txt lacks {sorted(plain - pinned)}; run `make constraints`"
+
+
+def test_equations_are_numbered_as_in_the_documentation():
+    """A comment `# (3)  …` above a statement cites equation (3) of docs/model.md."""
+    model = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+    known = {int(number) for number in re.findall(r"^\((\d+)\) ", model, re.MULTILINE)}
+    assert known, "no numbered equations in docs/model.md"
+    for module in modules():
+        code = (PACKAGE / module).read_text(encoding="utf-8")
+        cited = {int(number) for number in re.findall(r"^\s*#\s*\((\d+)\)\s", code, re.MULTILINE)}
+        assert cited <= known, f"hiermarket/{module} cites {sorted(cited - known)}, which docs/model.md does not have"

@@ -141,3 +141,7 @@ class CertificateError(HiermarketError, RuntimeError):
     def __init__(self, failures: Sequence[str]) -> None:
         self.failures = tuple(failures)
         super().__init__("The certificate does not hold:\n" + "\n".join(f"  - {failure}" for failure in self.failures))
+
+
+class MarketWarning(UserWarning):
+    """Input that is allowed but deserves a look, by label."""

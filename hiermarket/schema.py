@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from hiermarket.errors import DataError, Fault, some_labels
 from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER
-from hiermarket.nomenclature import describe
+from hiermarket.nomenclature import QUANTITIES, describe
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 #: On the flat dimension ``bid``: coordinate name → dimension of the unstacked result.
 BID_COORDS = {"bid_feeder": FEEDER, "bid_bsp": BSP, "bid_bus": BUS, "bid_block": BLOCK, "bid_direction": DIRECTION}
@@ -33,6 +38,11 @@ def freeze(dataset: xr.Dataset) -> xr.Dataset:
 def bare(array: xr.DataArray) -> xr.DataArray:
     """Drop every coordinate that is no dimension."""
     return array.drop_vars([name for name in array.coords if name not in array.dims])
+
+
+def positions(index: pd.Index, labels: ArrayLike) -> NDArray[np.intp]:
+    """Return the position of every label in an index; −1 where it is not there."""
+    return index.get_indexer(pd.Index(np.asarray(labels)))
 
 
 def labels_where(mask: xr.DataArray) -> list[str]:
@@ -67,12 +77,13 @@ def raise_together(faults: Sequence[Fault]) -> None:
 
 def _unstack_one(array: xr.DataArray, dim: str, coords: Mapping[str, str]) -> xr.DataArray:
     """Turn one flat dimension into the named ones; absent combinations are NaN."""
-    index = pd.MultiIndex.from_arrays([array[name].values for name in coords], names=list(coords.values()))
-    rest = array.drop_vars([name for name, c in array.coords.items() if dim in c.dims])
+    names = list(coords.values())
+    index = pd.MultiIndex.from_arrays([array[name].values for name in coords], names=names)
+    rest = array.drop_vars([name for name, c in array.coords.items() if dim in c.dims]).rename({dim: "_flat"})
     # labels keep the order in which they first appear: buses of a feeder are not sorted as strings
-    order = [pd.Index(pd.unique(index.get_level_values(name)), name=name) for name in index.names]
-    stacked = rest.assign_coords(xr.Coordinates.from_pandas_multiindex(index, dim))
-    return stacked.unstack(dim).reindex({name.name: name for name in order})
+    order = [pd.Index(pd.unique(index.get_level_values(name)), name=name) for name in names]
+    stacked = rest.assign_coords(xr.Coordinates.from_pandas_multiindex(index, "_flat"))
+    return stacked.unstack("_flat").reindex({name.name: name for name in order})
 
 
 def unstack(flat: xr.Dataset) -> xr.Dataset:
@@ -106,17 +117,24 @@ def unstack(flat: xr.Dataset) -> xr.Dataset:
 
 
 def _join(parts: Mapping[Hashable, xr.DataArray]) -> xr.Dataset:
-    """Put arrays with partly different labels into one Dataset, labels in order of appearance."""
+    """Put arrays with partly different labels into one Dataset.
+
+    Labels keep the order of the array that has most of them, dimensions that of the
+    nomenclature.
+    """
     orders: dict[Hashable, pd.Index] = {}
-    by_size = sorted(parts.values(), key=lambda part: -max(part.sizes.values(), default=0))
-    for part in by_size:
-        for dim, index in part.indexes.items():
+    for dim in {dim for part in parts.values() for dim in part.dims}:
+        indexes = sorted((p.indexes[dim] for p in parts.values() if dim in p.indexes), key=len, reverse=True)
+        for index in indexes:
             known = orders.get(dim)
             orders[dim] = index if known is None else known.append(index.difference(known, sort=False))
-    aligned = {
-        name: part.reindex({dim: orders[dim] for dim in part.dims if dim in orders}) for name, part in parts.items()
-    }
-    return xr.Dataset(aligned)
+    joined = xr.Dataset()
+    for name, part in parts.items():
+        row = QUANTITIES.get(str(name))
+        order = [dim for dim in row.dims if dim in part.dims] if row else part.dims
+        wanted = {dim: orders[dim] for dim in part.dims if dim in orders}
+        joined[name] = part.reindex(wanted).transpose(*order, ...)
+    return joined
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import xarray as xr
 from hiermarket.errors import Fault, some_labels
 from hiermarket.labels import BID, DIRECTIONS, PERIOD, SEPARATOR, Direction, bid_label, flat_bus
 from hiermarket.nomenclature import describe
-from hiermarket.schema import fault_where, freeze, raise_together
+from hiermarket.schema import bare, fault_where, freeze, raise_together
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -74,7 +74,8 @@ class Bids:
 
     def of(self, bsp: str) -> xr.DataArray:
         """Return a boolean array (bid) of the BSP's own bids."""
-        return self.data.bid_bsp.drop_vars([c for c in self.data.bid_bsp.coords if c != BID]) == bsp
+        owner = bare(self.data.bid_bsp)
+        return owner.copy(data=owner.values == bsp)
 
 
 def bids(source: pd.DataFrame | str | Path | xr.Dataset | Bids, periods: pd.DatetimeIndex) -> Bids:
@@ -198,7 +199,7 @@ def _faults(data: xr.Dataset) -> list[Fault]:
             remedy = f"Rename it without {SEPARATOR!r}, which separates the parts of a label."
             faults += fault_where(slashed, data[part], name=part, expected="a plain name", remedy=remedy)
     for name in VALUE_COLUMNS:
-        gone = ~np.isfinite(data[name])
+        gone = ~(abs(data[name]) < np.inf)
         faults += fault_where(
             gone, data[name], name=f"bids.{name}", expected="a number", remedy="Fill or drop the bid."
         )

@@ -26,8 +26,8 @@ class Injections:
     ----------
     active, reactive : linopy expression (bus, period)
         Decided injections Σ σ a + s⁺ − s⁻ [MW] and Σ σ τ a + z⁺ − z⁻ [Mvar].
-    at_interface : linopy expression (feeder, period)
-        g_up − g_down [MW].
+    at_interface : linopy expression (bus, period)
+        g_up − g_down [MW], at the root buses only.
     active_demand, reactive_demand : DataArray (bus, period)
         I − P0 [MW] and −Q0 [Mvar].
     scheduled_import : DataArray (feeder, period)
@@ -42,19 +42,11 @@ class Injections:
     scheduled_import: xr.DataArray
 
 
-def at_buses(per_bus: linopy.LinearExpression, buses: xr.DataArray, dim: str) -> linopy.LinearExpression:
-    """Look an expression over buses up at other labels: the buses' parents, the feeders' roots.
-
-    Parameters
-    ----------
-    per_bus : expression (bus, ...)
-    buses : DataArray (dim)
-        The bus to look up for each label of `dim`.
-    dim : str
-        Name of the new dimension.
-    """
-    looked_up = per_bus.sel({BUS: buses.rename({dim: "_at"})})
-    return looked_up.drop_vars(BUS, errors="ignore").rename(_at=dim)
+def at_parents(state: linopy.Variable, feeders: Feeders) -> linopy.LinearExpression:
+    """Look a variable over buses up at the parent of every branch."""
+    branches = feeders.branches
+    above = xr.DataArray(feeders.parents.to_numpy(), dims="child", coords={"child": branches.rename("child")})
+    return (1 * state).sel({BUS: above}).drop_vars(BUS).rename(child=BUS)
 
 
 def add_state(model: linopy.Model, feeders: Feeders) -> None:
@@ -65,8 +57,8 @@ def add_state(model: linopy.Model, feeders: Feeders) -> None:
     v_root = data.v_root.sel({FEEDER: xr.DataArray(feeders.feeder_of.values, dims=BUS, coords={BUS: buses})})
     v_root = bare(v_root)
     # (5)  v̲² ≤ w_n ≤ v̄²  ∀ n ≠ root;  w_root = v_root²                                  ∀ t   [p.u.²]
-    lower = xr.where(is_root, v_root**2, data.v_min**2).transpose(BUS, PERIOD)
-    upper = xr.where(is_root, v_root**2, data.v_max**2).transpose(BUS, PERIOD)
+    lower = (v_root**2).where(is_root, bare(data.v_min) ** 2).transpose(BUS, PERIOD)
+    upper = (v_root**2).where(is_root, bare(data.v_max) ** 2).transpose(BUS, PERIOD)
     model.add_variables(lower=bare(lower), upper=bare(upper), name="Bus-v_sq")
     model.add_variables(coords=[branches, periods], name="Line-p")
     model.add_variables(coords=[branches, periods], name="Line-q")
@@ -91,15 +83,12 @@ def add_rows(model: linopy.Model, feeders: Feeders, losses: LossTerms, injection
     data, branches = feeders.data, feeders.branches
     buses = data.indexes[BUS]
     w, P, Q = (1 * model.variables[name] for name in ("Bus-v_sq", "Line-p", "Line-q"))
-    parent = xr.DataArray(feeders.parents.loc[branches].values, coords={BUS: branches}, dims=BUS)
-    root = xr.DataArray(feeders.roots.values, coords={FEEDER: feeders.roots.index.rename(FEEDER)}, dims=FEEDER)
     r, x, tap, g, b = (bare(data[name]).sel({BUS: branches}) for name in ("r", "x", "tap", "g", "b"))
-    w_parent = at_buses(w, parent, BUS)
+    w_parent = at_parents(model.variables["Bus-v_sq"], feeders)
     w_here = w.sel({BUS: branches})
     current = losses.by_p * P + losses.by_q * Q + losses.by_w * w_parent
     children_P, children_Q = (
-        flow.groupby(feeders.parents.loc[branches]).sum().rename(parent=BUS).reindex({BUS: buses}).fillna(0)
-        for flow in (P, Q)
+        flow.groupby(feeders.parents).sum().rename(parent=BUS).reindex({BUS: buses}).fillna(0) for flow in (P, Q)
     )
     active, reactive = injections.active.sel({BUS: branches}), injections.reactive.sel({BUS: branches})
     demand = bare(injections.active_demand).sel({BUS: branches}) + r * losses.constant
@@ -127,7 +116,9 @@ def add_rows(model: linopy.Model, feeders: Feeders, losses: LossTerms, injection
         flow = np.cos(angle) * P.sel({BUS: rated}) + np.sin(angle) * Q.sel({BUS: rated})
         model.add_constraints(flow <= apothem, name="Line-s_max")
 
-    # (7)  g_up − g_down + Σ σ a + s⁺ − s⁻ − Σ_k P_k − g w = I − P0 − P^sched                 ∀ roots, t   [MW]
-    at_root = at_buses(injections.active - children_P - bare(data.g) * w, root, FEEDER)
-    root_demand = bare(injections.active_demand).sel({BUS: root}).drop_vars(BUS) - injections.scheduled_import
-    model.add_constraints(injections.at_interface + at_root == root_demand, name="Interface-balance")
+    # (7)  g_up − g_down + Σ σ a + s⁺ − s⁻ − Σ_k P_k − g_n w_n = I − P0 − P^sched            ∀ roots, t   [MW]
+    at = {BUS: feeders.roots.to_numpy()}
+    at_root = (injections.active - children_P - bare(data.g) * w).sel(at)
+    imported = injections.scheduled_import.sel({FEEDER: feeders.roots.index}).rename({FEEDER: BUS}).assign_coords(at)
+    demand = bare(injections.active_demand).sel(at) - imported
+    model.add_constraints(injections.at_interface + at_root == demand, name="Interface-balance")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,8 @@ import numpy as np
 from scipy.sparse import csc_array, csr_array, diags_array
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import linopy
     from numpy.typing import NDArray
 
@@ -140,6 +144,18 @@ def _unscaled(program: Program, model: linopy.Model, of_column: Floats) -> Progr
     )
 
 
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a library's note of every single solve out of the user's terminal."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def write_back(model: linopy.Model, program: Program, primal: Floats, dual: Floats | None, objective: float) -> None:
     """Write a solution into a linopy model, where its labels find it.
 
@@ -163,4 +179,5 @@ def write_back(model: linopy.Model, program: Program, primal: Floats, dual: Floa
     if dual is not None:
         full_dual[program.rows] = dual
     status = Status.from_termination_condition(TerminationCondition.optimal)
-    model.assign_result(Result(status=status, solution=Solution(full_primal, full_dual, objective)))
+    with _quiet("linopy.constants"):
+        model.assign_result(Result(status=status, solution=Solution(full_primal, full_dual, objective)))

@@ -1,0 +1,288 @@
+"""Stage 1, upper level: a strategic BSP chooses its offer prices against the DSO's clearing."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import xarray as xr
+
+from hiermarket import bilevel
+from hiermarket.errors import Fault, MarketWarning
+from hiermarket.labels import BID, BUS, PERIOD
+from hiermarket.network.losses import LinDistFlow, linearise
+from hiermarket.nomenclature import describe
+from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, raise_together
+from hiermarket.stages.ac_check import ac_state, injections
+from hiermarket.stages.clearing_model import BALANCES, RECOURSE, clearing_cost, clearing_model
+from hiermarket.stages.dso_clearing import DsoClearing, clear_dso, per_feeder, public
+
+if TYPE_CHECKING:
+    from hiermarket.bilevel.certificate import Certificate
+    from hiermarket.bilevel.reformulation import Reformulation
+    from hiermarket.bilevel.solve import Solution
+    from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.network.losses import LossTerms
+    from hiermarket.solving.solver import SolverOptions
+
+#: A volume or price difference below this counts as none [MW, EUR/MWh]: a thousand times
+#: the solver's feasibility tolerance.
+NEGLIGIBLE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class StrategicBidding(Labelled):
+    """The offers of one strategic BSP, what it expects, and what the clearing makes of it.
+
+    Arrays: ``offer_price, expected_activation, tie_difference`` (bid), ``expected_price``
+    (bus), ``expected_profit`` (feeder), each by period; units as in the nomenclature.
+
+    Attributes
+    ----------
+    bsp : str
+        The leader.
+    market : BalancingMarket
+        The market with the offers as prices: what later stages take.
+    clearing : DsoClearing
+        Those offers cleared by the tie rule, losses linearised anew.
+    truthful : DsoClearing
+        The clearing with the leader at its cost.
+    certificate : Certificate
+        Of the bilevel solution.
+    objective : float
+        The leader's optimum, payment (11) less own cost [EUR].
+    revenue_gap : float
+        Largest difference between the linear payment (11) and Σ σ (λ + τκ) a Δ [EUR].
+    """
+
+    bsp: str
+    market: BalancingMarket
+    clearing: DsoClearing
+    truthful: DsoClearing
+    certificate: Certificate
+    objective: float
+    revenue_gap: float
+
+
+def bid_strategically(
+    market: BalancingMarket,
+    bsp: str,
+    *,
+    grid: LinDistFlow | None = None,
+    reformulation: Reformulation | None = None,
+    relinearise: int = 1,
+    solver: SolverOptions | None = None,
+) -> StrategicBidding:
+    """Find the offer prices with which a BSP earns most, rivals bidding as they do.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        Grids, bids (the rivals' prices, everybody's volumes and costs) and rules.
+    bsp : str
+        The leader; it may own bids in several feeders.
+    grid : LinDistFlow, optional
+        Loss passes and rating polygon; two linearised loss passes by default.
+    reformulation : Reformulation, optional
+        Of the complementarity conditions; `hiermarket.bilevel.Auto` by default.
+    relinearise : int
+        How often the bilevel problem is solved again with the losses linearised at its
+        own result; none are needed without losses.
+    solver : SolverOptions, optional
+        Tolerances and limits.
+
+    Returns
+    -------
+    StrategicBidding
+        Optimal offers with their certificate, and the clearing of these offers.
+
+    Raises
+    ------
+    DataError
+        When there is no such BSP.
+    SolveError
+        With feeder and period, when a part of the bilevel problem has no optimum.
+
+    Notes
+    -----
+    Equations (8), (10) and (11) of docs/model.md. Where several offers are equally good,
+    an accepted bid is offered at the price that it is paid and a bid that is too dear at
+    its cost; this changes neither activation nor payment.
+
+    References
+    ----------
+    M. Khojasteh, P. Faria, F. Lezama, Z. Vale, "A hierarchy model to use local resources
+    by DSO and TSO in the balancing market", Energy 267, 2023, 126461,
+    doi 10.1016/j.energy.2022.126461.
+    """
+    grid = grid or LinDistFlow()
+    if bsp not in market.bids.bsps:
+        known = ", ".join(market.bids.bsps)
+        raise_together([Fault("bsp", repr(bsp), f"one of {known}", "Name a BSP that has bids in the market.")])
+    own = market.bids.of(bsp)
+    data = market.bids.data
+    truthful = clear_dso(
+        market.with_bids(data.assign(price=data.price.where(~own, data.cost))), grid=grid, solver=solver
+    ).require()
+    losses = truthful.losses
+    answer, gap = _bilevel(market, own, losses, truthful, reformulation, solver)
+    for _ in range(relinearise if grid.loss_passes else 0):
+        losses = _losses_at(market, answer, grid)
+        answer, gap = _bilevel(market, own, losses, truthful, reformulation, solver)
+    expected = _expected(market, answer)
+    offers = _offers(market, own, expected).clip(market.rules.price_floor, market.rules.price_cap)
+    with_offers = market.with_bids(data.assign(price=(data.price.dims, offers.transpose(*data.price.dims).values)))
+    clearing = clear_dso(with_offers, grid=grid, solver=solver)
+    _warn_above_cap(market, own, expected)
+    profit = per_feeder(bare(own) * _margin(market, expected) * expected.activation, market)
+    flat = xr.Dataset(
+        {
+            "offer_price": offers,
+            "expected_activation": expected.activation,
+            "tie_difference": bare(clearing.flat.activation) - expected.activation,
+            "expected_price": expected.nodal_price,
+            "expected_profit": profit * bare(market.duration),
+        }
+    )
+    coords = {**data[list(BID_COORDS)].coords, **market.feeders.data[list(BUS_COORDS)].coords}
+    return StrategicBidding(
+        flat=freeze(describe(flat.assign_coords(coords))),
+        bsp=bsp,
+        market=with_offers,
+        clearing=clearing,
+        truthful=truthful,
+        certificate=answer.certificate,
+        objective=answer.objective,
+        revenue_gap=gap,
+    )
+
+
+def _bilevel(
+    market: BalancingMarket,
+    own: xr.DataArray,
+    losses: LossTerms,
+    truthful: DsoClearing,
+    reformulation: Reformulation | None,
+    solver: SolverOptions | None,
+) -> tuple[Solution, float]:
+    """Solve (10) with the DSO's clearing as the follower; return it and the check of (11)."""
+    import linopy
+
+    data, rules = market.bids.data, market.rules
+    with linopy.options as options:
+        options.set_value(semantics="v1")
+        model = clearing_model(market, losses, truthful.scheduled_import, truthful.grid)
+        followers = [model.variables[name] for name in model.variables]
+        rows = [model.constraints[name] for name in model.constraints]
+        mine = pd.Index(data.indexes[BID][own.values], name=BID)
+        offer = model.add_variables(
+            lower=rules.price_floor, upper=rules.price_cap, coords=[mine, market.periods], name="Bid-offer_price"
+        )
+        a = model.variables["Bid-activation"].sel({BID: mine})
+        scale = (bare(market.duration) * bare(market.bids.sign)).sel({BID: mine})
+        # (8)  the leader's bids at its offer price, all others at their own
+        cost = clearing_cost(model, market, bare(data.price).where(~own, 0.0)) + (scale * offer * a).sum()
+        follower = bilevel.Follower(variables=followers, constraints=rows, cost=cost)
+        mpec = bilevel.kkt(model, follower)
+        sold = mpec.variables["Bid-activation"].sel({BID: mine})
+        balances = [name for name in BALANCES if name in mpec.dual]
+        # (11)  Σ_own Δ σ (λ + τκ) a, exactly linear
+        paid = bilevel.dual_times_primal(mpec, dual=balances, primal=sold)
+        # (10)  max  payment − Σ_own Δ σ c a                                                  [EUR]
+        own_cost = ((scale * bare(data.cost).sel({BID: mine})) * sold).sum()
+        answer = bilevel.solve(mpec.maximise(paid - own_cost), reformulation, options=solver)
+    answer.certificate.require()
+    expected = _expected(market, answer)
+    margin = _margin(market, expected)
+    profit = float((bare(own) * margin * expected.activation * bare(market.duration)).sum())
+    return answer, abs(profit - answer.objective)
+
+
+def _expected(market: BalancingMarket, answer: Solution) -> xr.Dataset:
+    """Read activation, prices and recourse of the follower out of the bilevel solution."""
+    duration, buses = bare(market.duration), market.feeders.data.indexes[BUS]
+    inner, outer = (bare(answer.duals[name]) for name in ("Bus-nodal_balance", "Interface-balance"))
+    active = xr.concat([outer, inner], dim=BUS).sel({BUS: buses}) / duration
+    reactive = bare(answer.duals["Bus-reactive_balance"]).reindex({BUS: buses}).fillna(0.0) / duration
+    named = {public(name): bare(answer[name]).reindex({BUS: buses}) for name in RECOURSE}
+    return xr.Dataset(
+        {
+            "activation": bare(answer["Bid-activation"]).transpose(BID, PERIOD),
+            "offer": bare(answer["Bid-offer_price"]).reindex({BID: market.bids.data.indexes[BID]}),
+            "nodal_price": active.transpose(BUS, PERIOD),
+            "reactive_price": reactive.transpose(BUS, PERIOD),
+            **named,
+        }
+    )
+
+
+def paid_price(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
+    """Return λ + τ κ at the bus of every bid: what one MWh of it is paid, or pays.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        The bids.
+    prices : Dataset
+        ``nodal_price, reactive_price (bus, period)``.
+
+    Returns
+    -------
+    DataArray (bid, period)
+        EUR/MWh.
+    """
+    data = market.bids.data
+    at = xr.DataArray(data.bid_node.values, dims=BID, coords={BID: data.indexes[BID]})
+    active, reactive = (bare(prices[name]).sel({BUS: at}).drop_vars(BUS) for name in ("nodal_price", "reactive_price"))
+    return active + bare(data.reactive_ratio) * reactive.fillna(0.0)
+
+
+def _margin(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
+    """σ (λ + τκ − c) of every bid [EUR/MWh]."""
+    return bare(market.bids.sign) * (paid_price(market, prices) - bare(market.bids.data.cost))
+
+
+def _offers(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset) -> xr.DataArray:
+    """Choose, among equally good offers, those that say most.
+
+    Stationarity of a bid leaves its price free on one side: an accepted bid may be
+    offered at anything up to what it is paid, a rejected one at anything dearer.
+    """
+    data, sign = market.bids.data, bare(market.bids.sign)
+    paid = paid_price(market, expected)
+    accepted = expected.activation > NEGLIGIBLE
+    # withheld on purpose: the bid would be accepted at its cost, and its offer keeps it out
+    withheld = ~accepted & (sign * (paid - bare(data.cost)) > NEGLIGIBLE)
+    chosen = paid.where(accepted, expected.offer.where(withheld, bare(data.cost)))
+    return chosen.where(bare(own), bare(data.price)).transpose(BID, PERIOD)
+
+
+def _losses_at(market: BalancingMarket, answer: Solution, grid: LinDistFlow) -> LossTerms:
+    """Linearise the losses at the state that the leader expects."""
+    expected = _expected(market, answer)
+    p, q = injections(market, expected.activation, expected)
+    ac = ac_state(market, p, q)
+    buses = market.feeders.data.indexes[BUS]
+    linear = {
+        "v": bare(answer["Bus-v_sq"] ** 0.5).reindex({BUS: buses}),
+        "p_flow": bare(answer["Line-p"]).reindex({BUS: buses}),
+        "q_flow": bare(answer["Line-q"]).reindex({BUS: buses}),
+    }
+    state = xr.Dataset({name: bare(ac[name]).fillna(values) for name, values in linear.items()})
+    return linearise(market.feeders, state, grid.losses)
+
+
+def _warn_above_cap(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset) -> None:
+    """Warn where an expected payment is above the cap: a multiplier at an exact kink, or scarcity."""
+    paid = paid_price(market, expected)
+    above = bare(own) & (paid > market.rules.price_cap + NEGLIGIBLE) & (expected.activation > NEGLIGIBLE)
+    if bool(above.any()):
+        labels = [str(label) for label in above.indexes[BID][above.any(PERIOD).values]]
+        warnings.warn(
+            f"The leader is paid more than the price cap at {', '.join(labels[:5])}: local scarcity, "
+            "or a price that is not unique; see the clearing's nodal prices.",
+            MarketWarning,
+            stacklevel=3,
+        )

@@ -315,6 +315,13 @@ def _electrical(network: pypsa.Network, labels: set[str], where: str) -> tuple[p
         ports = [column for column in ("bus", "bus0", "bus1") if column in attributes]
         inside = static[ports].isin(labels).all(axis=1) if ports else static.index.isin(labels)
         chosen = static[inside]
+        # PyPSA takes NaN for the default when components are added
+        numbers = chosen[list(attributes)].select_dtypes("number").drop(columns="tap_ratio", errors="ignore")
+        unknown = list(chosen.index[numbers.isna().any(axis=1)])
+        if unknown:
+            whom = f"{where}, {network.c[component].list_name} {some_labels(unknown)}"
+            remedy = f"Check {', '.join(numbers.columns[numbers.isna().any()])}."
+            faults.append(Fault(whom, "NaN", "numbers", remedy))
         if len(chosen):
             _add(part, component, chosen[list(attributes)])
     for component in _BRANCHES:
@@ -343,6 +350,11 @@ def _electrical(network: pypsa.Network, labels: set[str], where: str) -> tuple[p
         table["at_bus0"] = static["tap_side"] == 0 if "tap_side" in static else True
         table["phase_shift"] = static.get("phase_shift", 0.0)
         table[["r", "x", "g", "b"]] = static[["r_pu", "x_pu", "g_pu", "b_pu"]]
+        broken = table.loc[~np.isfinite(table[["r", "x", "g", "b"]]).all(axis=1), "name"].tolist()
+        if broken:
+            remedy = "Check r, x, g and b, the s_nom of transformers and the v_nom of the buses."
+            whom = f"{where}, {component.lower()}s {some_labels(broken)}"
+            faults.append(Fault(whom, "an impedance that is no number", "finite impedances", remedy))
         tables.append(table)
     shunts = part.c["ShuntImpedance"].static.groupby("bus")[["g_pu", "b_pu"]].sum()
     return pd.concat(tables, ignore_index=True), shunts, faults

@@ -101,7 +101,9 @@ def check(data: xr.Dataset) -> list[Fault]:
         unknown = ~data[end].isin(data[BUS].values)
         for label, name in zip(labels_where(unknown), data[end].values[unknown.values], strict=True):
             remedy = "Correct the name of the bus."
-            faults.append(Fault(f"{owner}.{end} at {label}", f"{name!r}, which is no bus", "a bus of the grid", remedy))
+            faults.append(
+                Fault(f"{owner}.{end} at {label}", f"{str(name)!r}, which is no bus", "a bus of the grid", remedy)
+            )
     for label in labels_where(data["bus0"] == data["bus1"]):
         found = "the same bus at both ends"
         faults.append(Fault(f"{owner} at {label}", found, "two different buses", "Remove the line."))

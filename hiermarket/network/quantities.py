@@ -118,7 +118,7 @@ def value_faults(owner: str, dataset: xr.Dataset, quantities: Sequence[GridQuant
             below = values <= quantity.minimum if quantity.positive else values < quantity.minimum
             outside = np.isnan(values) | below | np.isneginf(values) | (np.isposinf(values) & (not quantity.infinite))
         if outside.any():
-            found = some_labels([str(value) for value in dict.fromkeys(values[outside].tolist())])
+            found = some_labels(list(dict.fromkeys(str(value) for value in values[outside].tolist())))
             remedy = f"Correct the {quantity.long_name}."
             faults.append(Fault(_where(owner, array, outside), found, quantity.domain, remedy))
     return faults
@@ -142,4 +142,8 @@ def sealed(dataset: xr.Dataset, quantities: Sequence[GridQuantity]) -> xr.Datase
             copy[quantity.name].values, dtype=object if quantity.kind is str else quantity.kind
         )
         copy[quantity.name] = quantity.dims, values, {"units": quantity.units, "long_name": quantity.long_name}
-    return freeze(copy)
+    frozen = freeze(copy)
+    for name in frozen.variables.keys() - frozen.indexes.keys():
+        # xarray copies arrays of strings on the way in
+        frozen[name].values.flags.writeable = False
+    return frozen

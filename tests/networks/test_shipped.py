@@ -60,7 +60,9 @@ def test_labels_and_limits(solved, name):
     network = solved[name]
     assert list(network.buses.index) == [str(bus) for bus in range(1, len(network.buses) + 1)]
     assert len(network.lines) == len(network.buses) - 1
-    assert list(network.lines.index) == [f"{a}-{b}" for a, b in zip(network.lines.bus0, network.lines.bus1, strict=True)]
+    assert list(network.lines.index) == [
+        f"{a}-{b}" for a, b in zip(network.lines.bus0, network.lines.bus1, strict=True)
+    ]
     assert list(network.loads.index) == list(network.loads.bus)
     flow = np.hypot(network.lines_t.p0.iloc[0], network.lines_t.q0.iloc[0])
     assert (network.lines.s_nom >= 1.5 * flow - 1e-9).all()

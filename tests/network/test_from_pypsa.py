@@ -278,7 +278,7 @@ def test_impedances_that_are_no_numbers(component, label, column, value, where):
 
 @pytest.mark.parametrize(
     ("component", "column", "name"),
-    [("Line", "x", "lines a"), ("Transformer", "s_nom", "transformers T"), ("Bus", "v_nom", "buses 3")],
+    [("Line", "x", "lines a"), ("Transformer", "x", "transformers T"), ("Bus", "v_nom", "buses 3")],
 )
 def test_nan_is_not_taken_for_the_default(component, column, name):
     n = base()

@@ -94,10 +94,10 @@ def test_the_state_solves_the_equations(size, seed):
         r, x, t = (data[name].sel(bus=bus).item() for name in ("r", "x", "tap"))
         seen = w.sel(bus=parent) / t**2
         np.testing.assert_allclose(here.l, (here.p_flow**2 + here.q_flow**2) / seen, atol=1e-8)
-        # (3)
+        # voltage drop, equation 3
         drop = seen - 2 * (r * here.p_flow + x * here.q_flow) + (r**2 + x**2) * here.l
         np.testing.assert_allclose(w.sel(bus=bus), drop, atol=1e-8)
-        # (1), (2)
+        # balances, equations 1 and 2
         children = state.sel(bus=list(feeders.parents.index[feeders.parents == bus]))
         at = data.sel(bus=bus)
         active = here.p_flow - r * here.l - children.p_flow.sum("bus") + at.p_scheduled - at.g * w.sel(bus=bus)

@@ -235,10 +235,13 @@ class Session:
         import highspy
 
         highs = self._highs
+        hot = highs.getBasis().valid and not self._mip
         highs.run()
         self.solves += 1
         status = highs.getModelStatus()
-        if status == highspy.HighsModelStatus.kUnboundedOrInfeasible:
+        # presolve may call an unbounded problem infeasible: that verdict counts without presolve only
+        doubtful = (highspy.HighsModelStatus.kUnboundedOrInfeasible, highspy.HighsModelStatus.kInfeasible)
+        if status in doubtful and not hot and highs.getOptionValue("presolve")[1] != "off":
             kept = highs.getOptionValue("presolve")[1]
             highs.setOptionValue("presolve", "off")
             highs.clearSolver()

@@ -11,6 +11,7 @@ Importing this package loads neither a solver nor linopy.
 """
 
 from hiermarket.bilevel.auto import Auto
+from hiermarket.bilevel.big_m import BigM
 from hiermarket.bilevel.branching import Branching
 from hiermarket.bilevel.certificate import Certificate
 from hiermarket.bilevel.dual_times_primal import dual_times_primal
@@ -19,4 +20,4 @@ from hiermarket.bilevel.kkt import kkt
 from hiermarket.bilevel.mpec import Mpec
 from hiermarket.bilevel.solve import Solution, solve
 
-__all__ = ["Auto", "Branching", "Certificate", "Follower", "Mpec", "Solution", "dual_times_primal", "kkt", "solve"]
+__all__ = ["Auto", "BigM", "Branching", "Certificate", "Follower", "Mpec", "Solution", "dual_times_primal", "kkt", "solve"]

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array, csr_array, vstack
 from hiermarket.bilevel.bounds import bounds_of
 from hiermarket.bilevel.node import Nodes, Side
 from hiermarket.bilevel.reformulation import Assumption, PartAnswer
-from hiermarket.errors import ModelError
+from hiermarket.errors import ModelError, some_labels
 from hiermarket.solving.solver import Outcome, Session, SolverOptions
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class BigM:
 
     def solve_bounded(self, part: Part, bounds: Bounds, options: SolverOptions) -> PartAnswer:
         """Solve one part with bounds known."""
+        lacking = [np.flatnonzero(bounds.lacks(side)) for side in ("primal", "dual")]
+        assumed = (lacking[0], lacking[1])
         bounds, assumptions = self._completed(part, bounds)
         open_ = np.flatnonzero(bounds.sides == Side.OPEN)
         answer = Session(milp(part, bounds), options).solve()
@@ -92,7 +94,8 @@ class BigM:
             method="big-M",
             binaries=len(open_),
             dropped=len(bounds.sides) - len(open_),
-            nearest=_nearest(part, bounds, leaf.x, open_),
+            nearest=_nearest(part, bounds, leaf.x, (open_, open_)),
+            nearest_assumed=_nearest(part, bounds, leaf.x, assumed),
             assumptions=assumptions,
             crosscheck=self._difference(part, bounds, options, sign * leaf.objective) if len(open_) else 0.0,
         )
@@ -102,9 +105,9 @@ class BigM:
         assumptions: list[Assumption] = []
         filled = {"primal": bounds.slack.copy(), "dual": bounds.multiplier.copy()}
         for side, declared in (("primal", self.primal), ("dual", self.dual)):
-            lacking = np.flatnonzero((bounds.sides == Side.OPEN) & ~np.isfinite(filled[side]))
+            lacking = np.flatnonzero(bounds.lacks(side))
             if len(lacking) and declared is None:
-                raise UnboundedPairError(part, side, part.pairs[lacking])
+                raise UnboundedPairError(part, side, lacking)
             if declared is not None:
                 filled[side][lacking] = declared
                 assumptions += [Assumption(int(part.pairs[pair]), side, declared) for pair in lacking]
@@ -126,16 +129,17 @@ class UnboundedPairError(ModelError):
     ----------
     side : str
         ``"primal"`` or ``"dual"``.
-    pairs : int array
-        The numbers of the pairs.
+    pairs : tuple[str, ...]
+        The pairs, by family and labels.
     """
 
-    def __init__(self, part: Part, side: str, pairs: Ints, names: str = "") -> None:
-        self.side, self.pairs = side, pairs
+    def __init__(self, part: Part, side: str, pairs: Ints) -> None:
+        self.side = side
+        self.pairs = tuple(part.name(pair) for pair in pairs)
         what = "multipliers" if side == "dual" else "slacks"
         super().__init__(
             f"No finite bound of these {what} can be proved",
-            where=names or f"{len(pairs)} pairs of part {part.number}",
+            where=some_labels(self.pairs),
             remedy=f"Bound the variables behind them, declare BigM({side}=...), or use Branching.",
         )
 
@@ -220,13 +224,16 @@ def decided(part: Part, sides: Ints, x: Floats) -> Ints:
     return np.where(sides == Side.OPEN, guess, sides)
 
 
-def _nearest(part: Part, bounds: Bounds, x: Floats, open_: Ints) -> tuple[float, int, str] | None:
-    """Return the largest ratio of a value to its bound."""
-    if not len(open_):
-        return None
-    ratios = np.array([part.slack(x)[open_] / bounds.slack[open_], part.magnitude(x)[open_] / bounds.multiplier[open_]])
-    side, at = np.unravel_index(int(np.argmax(ratios)), ratios.shape)
-    return float(ratios[side, at]), int(part.pairs[open_[at]]), ("primal", "dual")[int(side)]
+def _nearest(part: Part, bounds: Bounds, x: Floats, pairs: tuple[Ints, Ints]) -> tuple[float, int, str] | None:
+    """Return the largest ratio of a value to its bound, among some slacks and some multipliers."""
+    primal, dual = pairs
+    ratios = [part.slack(x)[primal] / bounds.slack[primal], part.magnitude(x)[dual] / bounds.multiplier[dual]]
+    found = [
+        (float(ratio.max()), int(part.pairs[at[int(np.argmax(ratio))]]), side)
+        for ratio, at, side in zip(ratios, pairs, ("primal", "dual"), strict=True)
+        if len(ratio)
+    ]
+    return max(found, default=None)
 
 
 def _nothing(part: Part, outcome: Outcome, status: str, dropped: int = 0) -> PartAnswer:

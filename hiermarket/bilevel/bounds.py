@@ -18,7 +18,7 @@ from hiermarket.solving.solver import Outcome, Session
 
 if TYPE_CHECKING:
     from hiermarket.bilevel.problem import Part
-    from hiermarket.solving.program import Floats, Ints, Program
+    from hiermarket.solving.program import Bools, Floats, Ints, Program
     from hiermarket.solving.solver import SolverOptions
 
 #: A slack that stays above this (relative to 1 + its constant) is taken to stay above zero.
@@ -52,12 +52,12 @@ class Bounds:
     @property
     def proved(self) -> bool:
         """Whether every open pair has finite bounds."""
-        return not self.unproved.any()
+        return not (self.lacks("primal").any() or self.lacks("dual").any())
 
-    @property
-    def unproved(self) -> np.ndarray:
-        """Which open pairs lack a finite bound."""
-        return np.asarray((self.sides == Side.OPEN) & ~(np.isfinite(self.slack) & np.isfinite(self.multiplier)))
+    def lacks(self, side: str) -> Bools:
+        """Return which open pairs lack a finite bound of their ``"primal"`` or ``"dual"`` side."""
+        largest = self.slack if side == "primal" else self.multiplier
+        return np.asarray((self.sides == Side.OPEN) & ~np.isfinite(largest))
 
 
 def bounds_of(part: Part, options: SolverOptions) -> Bounds | None:

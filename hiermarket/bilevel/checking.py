@@ -212,9 +212,9 @@ def _second_solves(mpec: Mpec, problem: Problem, answers: Sequence[PartAnswer]) 
         where = part_name(mpec.model, problem.program.columns[part.columns])
         checks.append(Check("second solve's objective", value, VALUE, where, "larger bounds, no presolve, relative"))
     near = [
-        (answer.nearest[0], mpec.pairs.name(answer.nearest[1]))
+        (answer.nearest_assumed[0], mpec.pairs.name(answer.nearest_assumed[1]))
         for answer in answers
-        if answer.nearest is not None and answer.assumptions
+        if answer.nearest_assumed is not None
     ]
     if near:
         value, where = max(near)

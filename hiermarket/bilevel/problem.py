@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hiermarket.bilevel.canonical import System
+    from hiermarket.bilevel.complementarity import Pairs
     from hiermarket.bilevel.mpec import Mpec
     from hiermarket.solving.program import Floats, Ints, Program
 
@@ -72,6 +73,8 @@ class Part:
         Sign that makes the multiplier ≥ 0.
     dualities : tuple[Duality, ...]
         Strong duality of each follower that takes part.
+    names : Pairs
+        The labelled pairs of the whole problem, for messages.
     """
 
     number: int
@@ -86,6 +89,11 @@ class Part:
     multiplier: Ints
     multiplier_sign: Floats
     dualities: tuple[Duality, ...]
+    names: Pairs
+
+    def name(self, pair: int) -> str:
+        """Name a pair of this part by its family and labels."""
+        return self.names.name(int(self.pairs[pair]))
 
     def slack(self, x: Floats) -> Floats:
         """Return the slack of each pair at a point."""
@@ -163,6 +171,7 @@ def problem_of(mpec: Mpec) -> Problem:
                 multiplier=np.searchsorted(block.columns, multiplier[chosen]),
                 multiplier_sign=pairs.multiplier_sign[chosen],
                 dualities=tuple(_localised(duality, block.columns) for duality in shared[number]),
+                names=pairs,
             )
         )
     constant = 0.0 if mpec.objective is None else mpec.objective.constant

@@ -52,6 +52,8 @@ class PartAnswer:
         Pairs with a binary, and pairs that a bound decided beforehand.
     nearest : tuple[float, int, str] or None
         The largest ratio value/M, its pair and side.
+    nearest_assumed : tuple[float, int, str] or None
+        The same among bounds that were declared, not proved.
     assumptions : tuple[Assumption, ...]
         Declared bounds that were used.
     crosscheck : float or None
@@ -67,6 +69,7 @@ class PartAnswer:
     binaries: int = 0
     dropped: int = 0
     nearest: tuple[float, int, str] | None = None
+    nearest_assumed: tuple[float, int, str] | None = None
     assumptions: tuple[Assumption, ...] = field(default=())
     crosscheck: float | None = None
 

@@ -104,11 +104,37 @@ _ROWS: Final = (
     Quantity("grid_unserved", "s⁺", ("grid_bus", PERIOD), "MW", "Transmission deficit that nobody serves"),
     Quantity("grid_spilled", "s⁻", ("grid_bus", PERIOD), "MW", "Transmission surplus that nobody takes"),
     Quantity("grid_status", "", (PERIOD,), "1", "Outcome of the period's clearing, as for status"),
+    Quantity("interface_price", "λ^T", _FEEDER, "EUR/MWh", "Price of the transmission grid at the feeder's interface"),
+    # baseline
+    Quantity("exchange", "", _FEEDER, "MW", "Taken from the TBM when it covers all imbalance; < 0 is delivered"),
+    Quantity("baseline_cost", "C0", _FEEDER, "EUR", "Cost of the exchange at the TBM's prices"),
+    Quantity("baseline_undervoltage", "", _BUS, "p.u.", "AC voltage of the baseline below its lower limit, ≥ 0"),
+    Quantity("baseline_overvoltage", "", _BUS, "p.u.", "AC voltage of the baseline above its upper limit, ≥ 0"),
+    Quantity("baseline_overload", "", _BUS, "MVA", "AC apparent power of the baseline above the rating, ≥ 0"),
     # disaggregation
     Quantity("final_activation", "a + z", _BID, "MW", "Activation after the TSO's clearing"),
     Quantity("delivered", "", _FEEDER, "MW", "Change of the interface flow that the change causes, by AC power flow"),
     Quantity("cleared_delivery", "", _FEEDER, "MW", "Change of the interface flow that the TSO has cleared"),
     # settlement
+    Quantity("corner_undervoltage", "", ("corner", *_BUS), "p.u.", "AC voltage below its limit at a corner of the box"),
+    Quantity("corner_overvoltage", "", ("corner", *_BUS), "p.u.", "AC voltage above its limit at a corner of the box"),
+    Quantity("corner_overload", "", ("corner", *_BUS), "MVA", "AC apparent power above its rating at a corner"),
+    # indicators, by stage: after the distribution and after the transmission market
+    Quantity(
+        "imbalance_energy", "", ("stage", DIRECTION), "MWh", "Gross imbalance energy Σ|I|Δ: feeders; with transmission"
+    ),
+    Quantity("local_energy", "", ("stage", DIRECTION), "MWh", "Energy activated from local bids"),
+    Quantity("tbm_energy", "", ("stage", DIRECTION), "MWh", "Energy taken from the TBM; activated transmission bids"),
+    Quantity("local_share", "", ("stage",), "1", "Local energy by gross imbalance energy"),
+    Quantity("tbm_share", "", ("stage",), "1", "Energy from the TBM by gross imbalance energy"),
+    Quantity("netting_share", "", ("stage",), "1", "The rest: imbalance that nets out, less losses"),
+    Quantity("cost_before", "C0", ("stage", "measure"), "EUR", "Cost of balancing by the TBM alone"),
+    Quantity("cost_after", "C1", ("stage", "measure"), "EUR", "Cost of balancing with local bids"),
+    Quantity("saving", "", ("stage", "measure"), "1", "1 − C1/C0; NaN where C0 ≤ 0"),
+    Quantity("forwarded_energy", "", (DIRECTION,), "MWh", "Energy forwarded to the TSO"),
+    Quantity("withheld_energy", "", (), "MWh", "Remaining energy that the grids cannot carry"),
+    Quantity("energy_not_served", "", (), "MWh", "Unserved and spilled energy"),
+    Quantity("worst_violation", "", ("when", "limit"), "p.u., MVA", "Largest violation of a limit by AC power flow"),
     Quantity("payment", "", ("account", "item", PERIOD), "EUR", "Money received (> 0) or paid (< 0) by the account"),
 )
 

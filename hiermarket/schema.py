@@ -32,6 +32,8 @@ def freeze(dataset: xr.Dataset) -> xr.Dataset:
             copy = values.copy()
             copy.flags.writeable = False
             frozen[name] = (frozen[name].dims, copy, frozen[name].attrs)
+            # assignment copies arrays of strings
+            frozen[name].values.flags.writeable = False
     return frozen
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hiermarket.networks.feeder_table import peak_ratings, write
-
 from hiermarket.network.per_unit import ohms, siemens
+from hiermarket.networks.feeder_table import peak_ratings, write
 
 if TYPE_CHECKING:
     import pypsa

@@ -41,7 +41,7 @@ class Bids:
         - ``reactive_ratio (bid, period)`` [Mvar/MW] reactive per active injection,
 
         and the coordinates ``bid_feeder, bid_bsp, bid_bus, bid_block, bid_direction,
-        bid_node`` along ``bid``; ``bid_node`` is the flat label of the bus.
+        bid_node, bid_resource`` along ``bid``; ``bid_node`` is the flat label of the bus.
 
     Raises
     ------
@@ -86,7 +86,8 @@ def bids(source: pd.DataFrame | str | Path | xr.Dataset | Bids, periods: pd.Date
     source : DataFrame, path of a CSV file, Dataset or Bids
         A table has a row for each bid, or for each bid and period: columns ``feeder,
         bsp, bus, direction, volume`` and ``price``; optional ``block`` (default 0),
-        ``cost`` (default: the price), ``reactive_ratio`` (default 0) and ``period``
+        ``cost`` (default: the price), ``reactive_ratio`` (default 0), ``resource`` (a name)
+        and ``period``
         (default: the row holds in every period). A Dataset has dims among (feeder,
         bsp, bus, block, direction, period); absent bids are NaN in ``volume``.
     periods : DatetimeIndex
@@ -130,6 +131,8 @@ def _from_table(table: pd.DataFrame, periods: pd.DatetimeIndex) -> Bids:
         raise_together([Fault("bids", f"no column {', '.join(missing)}", expected, "Add the columns.")])
     if "cost" not in frame:
         frame["cost"] = frame["price"]
+    if "resource" not in frame:
+        frame["resource"] = ""
     if "reactive_ratio" not in frame:
         frame["reactive_ratio"] = 0.0
     frame["block"] = frame["block"].astype(int)
@@ -167,6 +170,7 @@ def _from_table(table: pd.DataFrame, periods: pd.DatetimeIndex) -> Bids:
         "bid_block": (BID, first["block"].to_numpy(dtype=int)),
         "bid_direction": (BID, first["direction"].to_numpy(dtype=object).astype(str)),
         "bid_node": (BID, np.asarray(nodes, dtype=str)),
+        "bid_resource": (BID, first["resource"].to_numpy(dtype=object).astype(str)),
     }
     return Bids(xr.Dataset(values, coords=coords))
 

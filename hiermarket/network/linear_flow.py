@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from hiermarket.network.feeders import Feeders
     from hiermarket.network.losses import LossTerms
-    from hiermarket.solving.program import Floats, Ints
+    from hiermarket.network.topology import Ints
+    from hiermarket.network.per_unit import Floats
 
 #: The dimension of unit injections: the n-th resource of every feeder.
 RANK = "rank"

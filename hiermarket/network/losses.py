@@ -92,9 +92,11 @@ def linearise(feeders: Feeders, state: xr.Dataset, losses: Losses = Losses.LINEA
     above = xr.DataArray(parents.loc[branches].values, coords={BUS: branches}, dims=BUS)
     p, q = bare(state.p_flow).sel({BUS: branches}), bare(state.q_flow).sel({BUS: branches})
     parent_voltage = bare(state.v).sel({BUS: above}).assign_coords({BUS: branches})
-    w = parent_voltage**2
+    # behind the ideal transformer at the parent: l = (P² + Q²) t²/w_m
+    tap2 = bare(feeders.data.tap).sel({BUS: branches}) ** 2
+    w = parent_voltage**2 / tap2
     current = (p**2 + q**2) / w
     if losses is Losses.CONSTANT:
         return LossTerms(current, 0 * p, 0 * q, 0 * w)
-    # l ≈ l̄ + (2P̄/w̄)(P − P̄) + (2Q̄/w̄)(Q − Q̄) − (l̄/w̄)(w_m − w̄), whose constant is l̄ − 2 l̄ + l̄ = 0
-    return LossTerms(0 * current, 2 * p / w, 2 * q / w, -current / w)
+    # l ≈ l̄ + (2P̄/w̄)(P − P̄) + (2Q̄/w̄)(Q − Q̄) − (l̄/w̄_m)(w_m − w̄_m), w̄ = w̄_m/t², whose constant is l̄ − 2 l̄ + l̄ = 0
+    return LossTerms(0 * current, 2 * p / w, 2 * q / w, -current / (w * tap2))

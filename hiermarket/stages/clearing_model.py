@@ -47,6 +47,11 @@ def at_bus_values(per_bid: xr.DataArray, market: BalancingMarket) -> xr.DataArra
     return xr.DataArray(total, dims=(BUS, PERIOD), coords={BUS: buses, PERIOD: per_bid.indexes[PERIOD]})
 
 
+def no_activation(market: BalancingMarket) -> xr.DataArray:
+    """Return 0 MW for every bid and period."""
+    return bare(xr.zeros_like(market.bids.data["volume"]))
+
+
 def add_recourse(model: linopy.Model, feeders: Feeders) -> None:
     """Add s± at every bus and z± at every bus but the roots, all ≥ 0 [MW, Mvar]."""
     buses, periods = feeders.data.indexes[BUS], feeders.data.indexes[PERIOD]

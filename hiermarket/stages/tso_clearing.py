@@ -16,7 +16,9 @@ from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, Labelled, bare, freeze, positions
 from hiermarket.solving.blocks import components, solve_blocks
 from hiermarket.solving.program import program_of, write_back
-from hiermarket.solving.solver import Outcome, SolverOptions
+from hiermarket.solving.solver import Outcome, SolverOptions, failure
+
+from hiermarket.stages.dso_clearing import per_feeder
 
 if TYPE_CHECKING:
     import linopy
@@ -35,7 +37,7 @@ ONE_BUS, TBM = "transmission", "TBM"
 class TsoClearing(Labelled):
     """The cleared transmission balancing market.
 
-    Arrays: ``change`` (bid), ``need, grid_price, grid_unserved, grid_spilled``
+    Arrays: ``change, interface_factor`` (bid), ``need, grid_price, grid_unserved, grid_spilled``
     (grid_bus), ``grid_activation`` (grid_bid), ``line_flow`` (line), ``interface_price,
     cleared_delivery`` (feeder), ``grid_status``; each by period, units as in the
     nomenclature.
@@ -50,6 +52,21 @@ class TsoClearing(Labelled):
 
     grid_bids: Bids
     solves: int
+
+    def require(self) -> TsoClearing:
+        """Return the clearing, or raise the error of the first period without one.
+
+        Raises
+        ------
+        SolveError
+            Of the kind of the first failed period.
+        """
+        for t, code in enumerate(self.flat.grid_status.values):
+            outcome = list(Outcome)[int(code)]
+            if outcome is not Outcome.OPTIMAL:
+                where = f"period={self.flat.indexes[PERIOD][t]}"
+                raise failure(outcome, what="The TSO's clearing", where=where, status=outcome.value)
+        return self
 
 
 def interface_buses(market: BalancingMarket) -> pd.Series:
@@ -234,19 +251,20 @@ def _values(
     price = bare(model.constraints["Bus-nodal_balance"].dual) / bare(market.duration)
     if forwarded is None:
         change = xr.zeros_like(bare(market.bids.data.price))
+        factor = xr.ones_like(change)
         delivered = xr.DataArray(
             0.0, coords={FEEDER: market.feeder_names, PERIOD: market.periods}, dims=(FEEDER, PERIOD)
         )
     else:
         change = solved["Bid-change"] - solved["Bid-undo"]
-        from hiermarket.stages.dso_clearing import per_feeder
-
-        delivered = per_feeder(bare(market.bids.sign) * bare(forwarded.flat.interface_factor) * change, market)
+        factor = bare(forwarded.flat.interface_factor)
+        delivered = per_feeder(bare(market.bids.sign) * factor * change, market)
     at = interface_buses(market)
     at_interface = price.sel({BUS: xr.DataArray(at.to_numpy(), dims=FEEDER, coords={FEEDER: at.index})}).drop_vars(BUS)
     on_grid = {BUS: GRID_BUS}
     values = {
         "change": change,
+        "interface_factor": factor,
         "cleared_delivery": delivered,
         "interface_price": at_interface.transpose(FEEDER, PERIOD),
         "need": need.rename(on_grid),

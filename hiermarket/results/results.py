@@ -1,0 +1,110 @@
+"""The results of a run as one labelled tree: a group for every stage, units on every array."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from hiermarket.nomenclature import describe
+from hiermarket.results.indicators import indicators
+from hiermarket.schema import unstack
+
+if TYPE_CHECKING:
+    from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.stages.bidding import StrategicBidding
+    from hiermarket.stages.coordination import Chain
+
+#: Libraries whose versions a result names.
+LIBRARIES = ("hiermarket", "linopy", "xarray", "highspy", "pypsa", "numpy", "pandas")
+
+
+def result_tree(chain: Chain) -> xr.DataTree:
+    """Put the results of a run into one labelled tree.
+
+    Parameters
+    ----------
+    chain : Chain
+        The results of all stages.
+
+    Returns
+    -------
+    DataTree
+        Groups ``input, bidding`` (where somebody leads), ``clearing, forwarded, tso,
+        disaggregation, settlement, baseline, indicators``. Dimensions and units as in the
+        nomenclature; options, rules and versions are attributes of the root.
+    """
+    groups = {
+        "input": _inputs(chain.market),
+        "clearing": chain.clearing.data,
+        "forwarded": chain.forwarded.data,
+        "tso": chain.cleared.data,
+        "disaggregation": chain.disaggregation.data,
+        "settlement": chain.settlement.data,
+        "baseline": chain.baseline.data,
+        "indicators": indicators(chain),
+    }
+    if chain.bidding is not None:
+        groups["bidding"] = _bidding(chain.bidding)
+    tree = xr.DataTree.from_dict({name: storable(group) for name, group in groups.items()})
+    tree.attrs = {
+        "title": "Hierarchical TSO-DSO balancing market",
+        "options": json.dumps(options_of(chain.options), sort_keys=True),
+        "rules": json.dumps(dataclasses.asdict(chain.market.rules), sort_keys=True),
+        "versions": json.dumps({name: version(name) for name in LIBRARIES}, sort_keys=True),
+    }
+    return tree
+
+
+def options_of(value: object) -> object:
+    """Return options as plain values, with the name of every kind of option."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: options_of(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields}
+    return value
+
+
+def storable(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a Dataset that netCDF gives back as it was: plain strings, flags as small integers."""
+    stored = dataset.copy()
+    for name, array in stored.variables.items():
+        if array.dtype == bool:
+            stored[name] = (
+                stored[name].astype("int8").assign_attrs(array.attrs, flag_values=[0, 1], flag_meanings="no yes")
+            )
+        elif array.dtype == object:
+            stored[name] = stored[name].astype(str)
+    return stored
+
+
+def _inputs(market: BalancingMarket) -> xr.Dataset:
+    feeders = market.feeders.data
+    labels = feeders[["bus_feeder", "bus_name"]].coords
+    flat = market.bids.data.assign(market.tbm).assign(
+        imbalance=market.imbalance, duration=feeders.duration, **_schedule(market)
+    )
+    return describe(unstack(flat.drop_vars("bid_node").assign_coords(labels)))
+
+
+def _schedule(market: BalancingMarket) -> dict[str, xr.DataArray]:
+    names = ("p_scheduled", "q_scheduled", "parent", "v_min", "v_max", "s_max")
+    return {name: market.feeders.data[name] for name in names}
+
+
+def _bidding(bidding: StrategicBidding) -> xr.Dataset:
+    certificate = bidding.certificate
+    checks = {check.name: check.value for check in certificate.checks}
+    values = bidding.data.assign(
+        residual=xr.DataArray(list(checks.values()), coords={"check": list(checks)}, dims="check", attrs={"units": "1"})
+    )
+    values.attrs = {
+        "leader": bidding.bsp,
+        "objective_EUR": bidding.objective,
+        "revenue_gap_EUR": bidding.revenue_gap,
+        "certificate": str(certificate),
+        "certificate_holds": int(certificate.ok),
+    }
+    return values

@@ -1,0 +1,159 @@
+"""The whole chain: bids → DSO clearing → forwarding → TSO clearing → disaggregation → settlement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hiermarket.network.losses import LinDistFlow
+from hiermarket.stages.baseline import Baseline, tbm_alone
+from hiermarket.stages.bidding import StrategicBidding, bid_strategically
+from hiermarket.stages.capability import Forwarded, ForwardingMethod, SafeBox, forward
+from hiermarket.stages.disaggregation import Disaggregation, disaggregate
+from hiermarket.stages.dso_clearing import DsoClearing, clear_dso
+from hiermarket.stages.settlement import Settlement, settle
+from hiermarket.stages.tso_clearing import TsoClearing, clear_tso
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.solving.solver import SolverOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Truthful:
+    """Every BSP bids its marginal cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsBid:
+    """Every BSP bids the prices that the market's bids hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneLeader:
+    """One BSP bids strategically, all others as their bids say.
+
+    Parameters
+    ----------
+    bsp : str
+        The leader.
+    """
+
+    bsp: str
+
+
+Behaviour = Truthful | AsBid | OneLeader
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the chain is computed.
+
+    Parameters
+    ----------
+    behaviour : Truthful, AsBid or OneLeader
+        How BSPs bid.
+    forwarding : ForwardingMethod
+        How the DSO finds what it forwards.
+    grid : LinDistFlow
+        Loss passes and rating polygon.
+    solver : SolverOptions or None
+        Tolerances and limits.
+    """
+
+    behaviour: Behaviour = Truthful()
+    forwarding: ForwardingMethod = SafeBox()
+    grid: LinDistFlow = LinDistFlow()
+    solver: SolverOptions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The results of every stage of one run.
+
+    Attributes
+    ----------
+    market : BalancingMarket
+        With the prices that were bid.
+    bidding : StrategicBidding or None
+        The leader's result; None where nobody leads.
+    clearing, forwarded, cleared, disaggregation, settlement, baseline
+        The stages' results.
+    options : Options
+        How they were computed.
+    """
+
+    market: BalancingMarket
+    bidding: StrategicBidding | None
+    clearing: DsoClearing
+    forwarded: Forwarded
+    cleared: TsoClearing
+    disaggregation: Disaggregation
+    settlement: Settlement
+    baseline: Baseline
+    options: Options
+
+
+#: The stages of a run, as they are reported to `progress`.
+STAGES = ("bids", "DSO clearing", "forwarding", "TSO clearing", "disaggregation", "settlement", "baseline")
+
+
+def run_chain(
+    market: BalancingMarket, options: Options | None = None, *, progress: Callable[[str], None] | None = None
+) -> Chain:
+    """Run every stage of the hierarchy, one after the other.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        Grids, bids, imbalance, prices.
+    options : Options, optional
+        Behaviour, forwarding method, grid model.
+    progress : callable, optional
+        Called with the name of each stage (`STAGES`) before it begins.
+
+    Returns
+    -------
+    Chain
+        All results.
+
+    Raises
+    ------
+    SolveError
+        With the labels of the stage's first feeder and period without an optimum.
+    """
+    options = options or Options()
+    tell = progress or (lambda stage: None)
+    tell(STAGES[0])
+    bidding = None
+    if isinstance(options.behaviour, OneLeader):
+        bidding = bid_strategically(market, options.behaviour.bsp, grid=options.grid, solver=options.solver)
+        market = bidding.market
+    elif isinstance(options.behaviour, Truthful):
+        market = market.truthful()
+    tell(STAGES[1])
+    clearing = bidding.clearing if bidding else clear_dso(market, grid=options.grid, solver=options.solver)
+    clearing.require()
+    tell(STAGES[2])
+    forwarded = forward(market, clearing, method=options.forwarding, solver=options.solver)
+    tell(STAGES[3])
+    cleared = clear_tso(market, clearing, forwarded, solver=options.solver).require()
+    tell(STAGES[4])
+    disaggregation = disaggregate(market, clearing, cleared)
+    tell(STAGES[5])
+    settlement = settle(market, clearing, cleared)
+    tell(STAGES[6])
+    baseline = tbm_alone(market, grid=options.grid, solver=options.solver)
+    return Chain(
+        market=market,
+        bidding=bidding,
+        clearing=clearing,
+        forwarded=forwarded,
+        cleared=cleared,
+        disaggregation=disaggregation,
+        settlement=settlement,
+        baseline=baseline,
+        options=options,
+    )

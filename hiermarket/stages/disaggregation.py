@@ -1,0 +1,68 @@
+"""After the TSO's clearing: what every bid does, and what the grids make of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from hiermarket.labels import DIRECTION, Direction
+from hiermarket.nomenclature import describe
+from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze
+from hiermarket.stages.ac_check import ac_state, checked, injections
+
+if TYPE_CHECKING:
+    from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.stages.dso_clearing import DsoClearing
+    from hiermarket.stages.tso_clearing import TsoClearing
+
+
+@dataclass(frozen=True, slots=True)
+class Disaggregation(Labelled):
+    """What every local bid does in the end, checked by AC power flow.
+
+    Arrays: ``final_activation`` (bid), ``delivered, cleared_delivery`` (feeder) and the
+    AC check ``ac_voltage, undervoltage, overvoltage, overload`` (bus), ``ac_loss,
+    ac_mismatch, ac_converged`` (feeder), each by period; units as in the nomenclature.
+    """
+
+
+def disaggregate(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing) -> Disaggregation:
+    """Turn the TSO's clearing into activations of the local bids and check the grids.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        Grids, bids, imbalance.
+    clearing : DsoClearing
+        Activations of stage 1.
+    cleared : TsoClearing
+        Changes that the TSO has cleared.
+
+    Returns
+    -------
+    Disaggregation
+        Final activations [MW], and by AC power flow: voltages, violations, and what the
+        interface delivers beside what was cleared.
+    """
+    before = bare(clearing.flat.activation).fillna(0.0)
+    after = before + bare(cleared.flat.change).fillna(0.0)
+    recourse = clearing.recourse.fillna(0.0)
+    states = [ac_state(market, *injections(market, activation, recourse)) for activation in (before, after)]
+    delivered = bare(states[0].p_interface) - bare(states[1].p_interface)
+    up, down = (bare(clearing.flat.tbm_volume.sel({DIRECTION: d.value}, drop=True)) for d in Direction)
+    planned = clearing.scheduled_import + up - down - bare(cleared.flat.cleared_delivery)
+    flat = xr.Dataset(
+        {
+            "final_activation": after,
+            "delivered": delivered,
+            "cleared_delivery": bare(cleared.flat.cleared_delivery),
+            **checked(states[1], planned),
+        }
+    )
+    coords = {
+        **market.bids.data[list(BID_COORDS)].coords,
+        **market.feeders.data[list(BUS_COORDS)].coords,
+    }
+    return Disaggregation(flat=freeze(describe(flat.assign_coords(coords))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from hiermarket.bilevel.big_m import BigM
 from hiermarket.bilevel.bounds import bounds_of
 from hiermarket.bilevel.branching import Branching
+from hiermarket.bilevel.node import Side
 from hiermarket.bilevel.reformulation import PartAnswer
 from hiermarket.solving.solver import Outcome
 
@@ -36,7 +37,7 @@ class Auto:
 
     def solve(self, part: Part, options: SolverOptions) -> PartAnswer:
         """Solve one part (see `Reformulation`)."""
-        if part.program.quadratic is not None or not len(part.pairs):
+        if not len(part.pairs):
             return self.branching.solve(part, options)
         bounds = bounds_of(part, options)
         if bounds is None:
@@ -47,8 +48,9 @@ class Auto:
                 objective=float("nan"),
                 method="bounds",
             )
-        if bounds.proved:
+        if bounds.proved and part.program.quadratic is None:
             answer = self.big_m.solve_bounded(part, bounds, options)
             if answer.outcome is not Outcome.TROUBLE:
                 return answer
-        return self.branching.solve(part, options)
+        answer = self.branching.solve(part, options, bounds.sides)
+        return replace(answer, dropped=int((bounds.sides != Side.OPEN).sum()))

@@ -1,4 +1,4 @@
-"""Bounds of both sides of every pair, proved by LPs over a relaxation.
+"""Bounds of both sides of every pair, proved by interval arithmetic and LPs over a relaxation.
 
 A pair whose slack cannot reach zero has a zero multiplier, a pair whose slack or multiplier
 cannot leave zero is decided: neither needs a binary. What remains gets the LP's maximum as
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hiermarket.bilevel.intervals import activity, tightened
 from hiermarket.bilevel.node import Side
 from hiermarket.bilevel.relaxation import relaxation, widened
 from hiermarket.solving.solver import Outcome, Session
@@ -29,7 +30,7 @@ ZERO = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What LPs prove about the pairs of one part.
+    """What is proved about the pairs of one part.
 
     Attributes
     ----------
@@ -110,15 +111,18 @@ class _Bounding:
         part = self._part
         count = len(part.pairs)
         sides = np.full(count, Side.OPEN, dtype=np.int64)
-        slack, multiplier = self._interval_slack(), np.full(count, np.inf)
-        for pair in range(count):
+        least, slack, multiplier = self._intervals()
+        sides[least > AWAY * self._scale] = Side.MULTIPLIER_ZERO
+        sides[(sides == Side.OPEN) & (multiplier <= ZERO)] = Side.MULTIPLIER_ZERO
+        for pair in np.flatnonzero(sides == Side.OPEN):
             if not self._slack_reaches_zero[pair] and self._extreme_slack(pair, least=True) > AWAY * self._scale[pair]:
                 sides[pair] = Side.MULTIPLIER_ZERO
                 continue
-            multiplier[pair] = self._largest_multiplier(pair)
-            if multiplier[pair] <= ZERO:
-                sides[pair] = Side.MULTIPLIER_ZERO
-                continue
+            if not np.isfinite(multiplier[pair]) or not self._multiplier_leaves_zero[pair]:
+                multiplier[pair] = min(multiplier[pair], self._largest_multiplier(pair))
+                if multiplier[pair] <= ZERO:
+                    sides[pair] = Side.MULTIPLIER_ZERO
+                    continue
             if not np.isfinite(slack[pair]) or not self._slack_leaves_zero[pair]:
                 slack[pair] = min(slack[pair], self._extreme_slack(pair, least=False))
             if slack[pair] <= ZERO * self._scale[pair]:
@@ -131,11 +135,18 @@ class _Bounding:
             relaxation=self._program,
         )
 
-    def _interval_slack(self) -> Floats:
-        """Return the largest slack of bound pairs by the variable's own bounds."""
-        part, program = self._part, self._part.program
-        width = program.upper[part.column] - program.lower[part.column]
-        return np.where(part.row < 0, width, np.inf)
+    def _intervals(self) -> tuple[Floats, Floats, Floats]:
+        """Return the least and the largest slack and the largest multiplier by interval arithmetic."""
+        part = self._part
+        lower, upper = tightened(self._program)
+        low, high = lower[part.column], upper[part.column]
+        rows = np.flatnonzero(part.row >= 0)
+        low[rows], high[rows] = activity(self._program, part.row[rows], lower, upper)
+        up = part.sign > 0
+        least = part.constant + np.where(up, low, -high)
+        most = part.constant + np.where(up, high, -low)
+        largest = np.where(part.multiplier_sign > 0, upper[part.multiplier], -lower[part.multiplier])
+        return least, most, largest
 
     def _optimum(self, columns: Ints, cost: Floats) -> tuple[Outcome, float]:
         """Minimise one expression over the relaxation."""

@@ -43,7 +43,7 @@ class Branching:
     node_limit: int = 200_000
     gap: float = 1e-9
 
-    def solve(self, part: Part, options: SolverOptions) -> PartAnswer:
+    def solve(self, part: Part, options: SolverOptions, sides: Ints | None = None) -> PartAnswer:
         """Solve one part.
 
         Parameters
@@ -52,13 +52,16 @@ class Branching:
             The part.
         options : SolverOptions
             Tolerances and limits of each node; the time limit is that of the whole search.
+        sides : int array, optional
+            A `Side` for each pair, where bounds have decided some; all open by default.
 
         Returns
         -------
         PartAnswer
             The optimum, or an outcome that says why there is none.
         """
-        return _Search(part, self, options).run()
+        start = np.full(len(part.pairs), Side.OPEN, dtype=np.int64) if sides is None else sides
+        return _Search(part, self, options).run(start)
 
 
 @dataclass(slots=True)
@@ -74,10 +77,9 @@ class _Search:
     def __post_init__(self) -> None:
         self.nodes = Nodes(self.part, self.options)
 
-    def run(self) -> PartAnswer:
-        count = len(self.part.pairs)
+    def run(self, start: Ints) -> PartAnswer:
         opposite = _opposites(self.part)
-        stack: list[tuple[Ints, float]] = [(np.zeros(count, dtype=np.int64), -np.inf)]
+        stack: list[tuple[Ints, float]] = [(start, -np.inf)]
         started = time.monotonic()
         while stack:
             if self.nodes.solves >= self.settings.node_limit or time.monotonic() - started > self.options.time_limit:

@@ -20,4 +20,15 @@ from hiermarket.bilevel.kkt import kkt
 from hiermarket.bilevel.mpec import Mpec
 from hiermarket.bilevel.solve import Solution, solve
 
-__all__ = ["Auto", "BigM", "Branching", "Certificate", "Follower", "Mpec", "Solution", "dual_times_primal", "kkt", "solve"]
+__all__ = [
+    "Auto",
+    "BigM",
+    "Branching",
+    "Certificate",
+    "Follower",
+    "Mpec",
+    "Solution",
+    "dual_times_primal",
+    "kkt",
+    "solve",
+]

@@ -52,5 +52,6 @@ class Auto:
             answer = self.big_m.solve_bounded(part, bounds, options)
             if answer.outcome is not Outcome.TROUBLE:
                 return answer
+            return self.branching.solve(part, options)
         answer = self.branching.solve(part, options, bounds.sides)
         return replace(answer, dropped=int((bounds.sides != Side.OPEN).sum()))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array, vstack
 
 from hiermarket.bilevel.bounds import bounds_of
+from hiermarket.bilevel.branching import Branching
 from hiermarket.bilevel.node import Nodes, Side
 from hiermarket.bilevel.reformulation import Assumption, PartAnswer
 from hiermarket.errors import ModelError, some_labels
@@ -35,14 +36,15 @@ class BigM:
         Bounds of multipliers and of slacks to assume where none can be proved; used for
         those pairs only, and reported in the certificate. Without them such a pair is
         refused.
-    second_solve : bool
-        Whether to solve once more with enlarged bounds and without presolve, and to
-        report the difference.
+    proof : Branching or None
+        How the MILP's answer is proved a second time, by branching on pairs from there
+        without any bound; where its node limit comes first, by a MILP with enlarged
+        bounds and without presolve. None leaves the second proof out.
     """
 
     dual: float | None = None
     primal: float | None = None
-    second_solve: bool = True
+    proof: Branching | None = field(default_factory=lambda: Branching(node_limit=1000))
 
     def solve(self, part: Part, options: SolverOptions) -> PartAnswer:
         """Solve one part.
@@ -86,18 +88,22 @@ class BigM:
         if not leaf.optimal or abs(sign * leaf.objective - answer.objective) > AGREEMENT * (1 + abs(answer.objective)):
             status = f"MILP says {answer.objective:.9g}, its own decisions give {sign * leaf.objective:.9g}"
             return replace(found, outcome=Outcome.TROUBLE, status=status, binaries=len(open_))
-        return PartAnswer(
-            outcome=Outcome.OPTIMAL,
-            status=answer.status,
-            x=leaf.x,
-            objective=sign * leaf.objective,
-            method="big-M",
-            binaries=len(open_),
-            dropped=len(bounds.sides) - len(open_),
-            nearest=_nearest(part, bounds, leaf.x, (open_, open_)),
-            nearest_assumed=_nearest(part, bounds, leaf.x, assumed),
-            assumptions=assumptions,
-            crosscheck=self._difference(part, bounds, options, sign * leaf.objective) if len(open_) else 0.0,
+        return self._proved(
+            part,
+            bounds,
+            options,
+            PartAnswer(
+                outcome=Outcome.OPTIMAL,
+                status=answer.status,
+                x=leaf.x,
+                objective=sign * leaf.objective,
+                method="big-M",
+                binaries=len(open_),
+                dropped=len(bounds.sides) - len(open_),
+                nearest=_nearest(part, bounds, leaf.x, (open_, open_)),
+                nearest_assumed=_nearest(part, bounds, leaf.x, assumed),
+                assumptions=assumptions,
+            ),
         )
 
     def _completed(self, part: Part, bounds: Bounds) -> tuple[Bounds, tuple[Assumption, ...]]:
@@ -113,13 +119,22 @@ class BigM:
                 assumptions += [Assumption(int(part.pairs[pair]), side, declared) for pair in lacking]
         return replace(bounds, slack=filled["primal"], multiplier=filled["dual"]), tuple(assumptions)
 
-    def _difference(self, part: Part, bounds: Bounds, options: SolverOptions, objective: float) -> float | None:
-        if not self.second_solve:
-            return None
-        larger = replace(bounds, slack=ENLARGED * bounds.slack, multiplier=ENLARGED * bounds.multiplier)
-        tighter = replace(options, presolve=False, seed=options.seed + 1)
-        answer = Session(milp(part, larger), tighter).solve()
-        return abs(answer.objective - objective) if answer.optimal else float("nan")
+    def _proved(self, part: Part, bounds: Bounds, options: SolverOptions, found: PartAnswer) -> PartAnswer:
+        """Prove an answer in a second way, and record by how much the two differ."""
+        if self.proof is None:
+            return found
+        second = self.proof.prove(part, options, found)
+        if second.outcome is not Outcome.OPTIMAL:
+            larger = replace(bounds, slack=ENLARGED * bounds.slack, multiplier=ENLARGED * bounds.multiplier)
+            tighter = replace(options, presolve=False, seed=options.seed + 1)
+            answer = Session(milp(part, larger), tighter).solve()
+            difference = abs(answer.objective - found.objective) if answer.optimal else float("nan")
+        else:
+            difference = abs(second.objective - found.objective)
+        if difference <= AGREEMENT * (1 + abs(found.objective)):
+            return replace(found, crosscheck=difference, nodes=second.nodes)
+        status = f"the MILP's optimum is {found.objective:.9g}, a second proof differs by {difference:.3g}"
+        return replace(found, outcome=Outcome.TROUBLE, status=status, crosscheck=difference, nodes=second.nodes)
 
 
 class UnboundedPairError(ModelError):

@@ -63,6 +63,28 @@ class Branching:
         start = np.full(len(part.pairs), Side.OPEN, dtype=np.int64) if sides is None else sides
         return _Search(part, self, options).run(start)
 
+    def prove(self, part: Part, options: SolverOptions, incumbent: PartAnswer) -> PartAnswer:
+        """Prove that nothing is better than a point, or find what is; all pairs open.
+
+        Parameters
+        ----------
+        part : Part
+            The part.
+        options : SolverOptions
+            Tolerances and limits.
+        incumbent : PartAnswer
+            A point at which every pair holds.
+
+        Returns
+        -------
+        PartAnswer
+            The optimum: the incumbent, or something better.
+        """
+        search = _Search(part, self, options)
+        search.best = search.nodes.value(incumbent.x)
+        search.best_x = incumbent.x
+        return search.run(np.full(len(part.pairs), Side.OPEN, dtype=np.int64))
+
 
 @dataclass(slots=True)
 class _Search:

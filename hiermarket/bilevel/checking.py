@@ -210,7 +210,15 @@ def _second_solves(mpec: Mpec, problem: Problem, answers: Sequence[PartAnswer]) 
     if differences:
         value, part = max(differences, key=lambda pair: pair[0])
         where = part_name(mpec.model, problem.program.columns[part.columns])
-        checks.append(Check("second solve's objective", value, VALUE, where, "larger bounds, no presolve, relative"))
+        checks.append(
+            Check(
+                "second proof's objective",
+                value,
+                VALUE,
+                where,
+                "found without the bounds of the first, relative to 1 + the value",
+            )
+        )
     near = [
         (answer.nearest_assumed[0], mpec.pairs.name(answer.nearest_assumed[1]))
         for answer in answers

@@ -57,7 +57,7 @@ class PartAnswer:
     assumptions : tuple[Assumption, ...]
         Declared bounds that were used.
     crosscheck : float or None
-        |objective − objective of a second solve that shares neither bounds nor presolve|.
+        |objective − objective of a second proof that does not use the bounds of the first|.
     """
 
     outcome: Outcome

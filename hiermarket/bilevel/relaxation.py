@@ -42,9 +42,14 @@ def relaxation(part: Part, options: SolverOptions) -> Program | None:
         None if it is infeasible already: then so is the part.
     """
     plain = _linear(part)
-    factors = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(
-        np.concatenate([duality.first, duality.second]) for duality in part.dualities
-    )]))
+    factors = np.unique(
+        np.concatenate(
+            [
+                np.empty(0, dtype=np.int64),
+                *(np.concatenate([duality.first, duality.second]) for duality in part.dualities),
+            ]
+        )
+    )
     lower, upper = plain.lower.copy(), plain.upper.copy()
     loose = factors[~(np.isfinite(lower[factors]) & np.isfinite(upper[factors]))]
     if len(loose):

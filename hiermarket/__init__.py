@@ -1,1 +1,124 @@
-"""Hierarchical TSO–DSO balancing markets on labelled arrays."""
+"""Hierarchical TSO–DSO balancing markets on labelled arrays.
+
+::
+
+    import hiermarket as hm
+
+    market = hm.load_case("ieee33")
+    stage1 = hm.bid_strategically(market, "BSP 1")
+    forwarded = hm.forward(stage1.market, stage1.clearing, method=hm.SafeBox())
+    cleared = hm.clear_tso(stage1.market, stage1.clearing, forwarded)
+    settlement = hm.settle(stage1.market, stage1.clearing, cleared)
+
+Names are imported when they are first used: ``import hiermarket`` itself loads no library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hiermarket import bilevel as bilevel
+    from hiermarket import plot as plot
+    from hiermarket.errors import CertificateError as CertificateError
+    from hiermarket.errors import DataError as DataError
+    from hiermarket.errors import HiermarketError as HiermarketError
+    from hiermarket.errors import MarketWarning as MarketWarning
+    from hiermarket.errors import ModelError as ModelError
+    from hiermarket.errors import SolveError as SolveError
+    from hiermarket.market.balancing_market import BalancingMarket as BalancingMarket
+    from hiermarket.market.balancing_market import MarketRules as MarketRules
+    from hiermarket.market.balancing_market import Transmission as Transmission
+    from hiermarket.market.balancing_market import balancing_market as balancing_market
+    from hiermarket.market.bids import bids as bids
+    from hiermarket.market.cases import load_case as load_case
+    from hiermarket.market.imbalance import tbm_of as tbm_of
+    from hiermarket.market.storage import Storage as Storage
+    from hiermarket.market.storage import energy_safe as energy_safe
+    from hiermarket.network.from_pypsa import feeder_from_pypsa as feeder_from_pypsa
+    from hiermarket.network.from_pypsa import grid_from_pypsa as grid_from_pypsa
+    from hiermarket.network.from_pypsa import load_network as load_network
+    from hiermarket.network.losses import LinDistFlow as LinDistFlow
+    from hiermarket.network.losses import Losses as Losses
+    from hiermarket.network.power_flow import power_flow as power_flow
+    from hiermarket.results.indicators import indicators as indicators
+    from hiermarket.results.netcdf import read_results as read_results
+    from hiermarket.results.netcdf import write_results as write_results
+    from hiermarket.results.results import result_tree as result_tree
+    from hiermarket.solving.solver import SolverOptions as SolverOptions
+    from hiermarket.stages.baseline import tbm_alone as tbm_alone
+    from hiermarket.stages.bidding import bid_strategically as bid_strategically
+    from hiermarket.stages.capability import MaximumRegulation as MaximumRegulation
+    from hiermarket.stages.capability import SafeBox as SafeBox
+    from hiermarket.stages.capability import forward as forward
+    from hiermarket.stages.coordination import AsBid as AsBid
+    from hiermarket.stages.coordination import OneLeader as OneLeader
+    from hiermarket.stages.coordination import Options as Options
+    from hiermarket.stages.coordination import Truthful as Truthful
+    from hiermarket.stages.disaggregation import disaggregate as disaggregate
+    from hiermarket.stages.dso_clearing import clear_dso as clear_dso
+    from hiermarket.stages.settlement import settle as settle
+    from hiermarket.stages.tso_clearing import clear_tso as clear_tso
+    from hiermarket.study.run import run as run
+
+#: Where each public name lives; "" stands for a package of this one.
+_HOME = {
+    "AsBid": "stages.coordination",
+    "BalancingMarket": "market.balancing_market",
+    "CertificateError": "errors",
+    "DataError": "errors",
+    "HiermarketError": "errors",
+    "LinDistFlow": "network.losses",
+    "Losses": "network.losses",
+    "MarketRules": "market.balancing_market",
+    "MarketWarning": "errors",
+    "MaximumRegulation": "stages.capability",
+    "ModelError": "errors",
+    "OneLeader": "stages.coordination",
+    "Options": "stages.coordination",
+    "SafeBox": "stages.capability",
+    "SolveError": "errors",
+    "SolverOptions": "solving.solver",
+    "Storage": "market.storage",
+    "Transmission": "market.balancing_market",
+    "Truthful": "stages.coordination",
+    "balancing_market": "market.balancing_market",
+    "bid_strategically": "stages.bidding",
+    "bids": "market.bids",
+    "bilevel": "",
+    "clear_dso": "stages.dso_clearing",
+    "clear_tso": "stages.tso_clearing",
+    "disaggregate": "stages.disaggregation",
+    "energy_safe": "market.storage",
+    "feeder_from_pypsa": "network.from_pypsa",
+    "forward": "stages.capability",
+    "grid_from_pypsa": "network.from_pypsa",
+    "indicators": "results.indicators",
+    "load_case": "market.cases",
+    "load_network": "network.from_pypsa",
+    "plot": "",
+    "power_flow": "network.power_flow",
+    "read_results": "results.netcdf",
+    "result_tree": "results.results",
+    "run": "study.run",
+    "settle": "stages.settlement",
+    "tbm_alone": "stages.baseline",
+    "tbm_of": "market.imbalance",
+    "write_results": "results.netcdf",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605  (a list, made from the table above)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hiermarket' has no attribute {name!r}")
+    home = _HOME[name]
+    if not home:
+        return import_module(f"hiermarket.{name}")
+    return getattr(import_module(f"hiermarket.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

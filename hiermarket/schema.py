@@ -118,6 +118,26 @@ def unstack(flat: xr.Dataset) -> xr.Dataset:
     return describe(_join(parts))
 
 
+def join_flat(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put the flat Datasets of different feeders one behind the other, label by label.
+
+    Parameters
+    ----------
+    parts : sequence of Dataset
+        The same arrays, each of other feeders; arrays without a dimension of the feeder
+        (by period alone) are taken from the first.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    joined: dict[Hashable, xr.DataArray] = {}
+    for name, first in parts[0].data_vars.items():
+        along = next((dim for dim in (BID, BUS, FEEDER) if dim in first.dims), None)
+        pieces = [part[name] for part in parts]
+        joined[name] = first if along is None else xr.concat(pieces, dim=along, coords="minimal", join="outer")
+        joined[name].attrs = first.attrs
+    return xr.Dataset(joined)
+
+
 def _join(parts: Mapping[Hashable, xr.DataArray]) -> xr.Dataset:
     """Put arrays with partly different labels into one Dataset.
 

@@ -17,7 +17,7 @@ from hiermarket.market.bids import Bids
 from hiermarket.market.bids import bids as read_bids
 from hiermarket.market.imbalance import Table, imbalance_of, tbm_of
 from hiermarket.network.feeder import Feeder
-from hiermarket.network.feeders import Feeders, combine
+from hiermarket.network.feeders import Feeders, combine, select
 from hiermarket.network.from_pypsa import feeder_from_pypsa
 from hiermarket.network.grid import TransmissionGrid
 from hiermarket.schema import bare, fault_where, freeze, raise_together
@@ -127,6 +127,20 @@ class BalancingMarket:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MarketWarning)
             return replace(self, bids=Bids(data))
+
+    def of_feeders(self, names: Sequence[str]) -> BalancingMarket:
+        """Return the market of some feeders; the TSO's side stays whole."""
+        feeders = select(self.feeders, names)
+        mine = self.bids.data.bid_feeder.isin(list(names)).values
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MarketWarning)
+            return replace(
+                self,
+                feeders=feeders,
+                bids=Bids(self.bids.data.isel({BID: mine})),
+                imbalance=self.imbalance.sel({BUS: feeders.data.indexes[BUS]}),
+                tbm=self.tbm.sel({FEEDER: list(names)}),
+            )
 
     def truthful(self) -> BalancingMarket:
         """Return the same market with every bid at its marginal cost."""

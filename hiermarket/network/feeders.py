@@ -16,7 +16,7 @@ from hiermarket.network.quantities import GridQuantity, index_faults, sealed, va
 from hiermarket.network.topology import tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hiermarket.network.feeder import Feeder
 
@@ -84,6 +84,30 @@ class Feeders:
         """Flat label of a bus → its feeder."""
         index = pd.Index(self.data[BUS].values, dtype=object, name=BUS)
         return pd.Series(self.data["bus_feeder"].values, index=index, name=FEEDER, dtype=object)
+
+
+def select(feeders: Feeders, names: Sequence[str]) -> Feeders:
+    """Return some of the feeders, in the order given.
+
+    Parameters
+    ----------
+    feeders : Feeders
+        The whole.
+    names : sequence of str
+        The feeders to keep.
+
+    Raises
+    ------
+    DataError
+        When there is no feeder of a name.
+    """
+    strange = [name for name in names if name not in feeders.roots.index]
+    if strange:
+        known = some_labels(list(feeders.roots.index))
+        raise DataError([Fault("feeders", some_labels(strange), f"some of {known}", "Correct the name.")])
+    owner = feeders.feeder_of
+    buses = np.concatenate([owner.index[(owner == name).to_numpy()].to_numpy() for name in names])
+    return Feeders(feeders.data.sel({FEEDER: list(names), BUS: buses}))
 
 
 def combine(feeders: Mapping[str, Feeder]) -> Feeders:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from hiermarket.nomenclature import describe
 from hiermarket.results.indicators import indicators
-from hiermarket.schema import unstack
+from hiermarket.schema import join_flat, unstack
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
@@ -47,7 +47,7 @@ def result_tree(chain: Chain) -> xr.DataTree:
         "baseline": chain.baseline.data,
         "indicators": indicators(chain),
     }
-    if chain.bidding is not None:
+    if chain.bidding:
         groups["bidding"] = _bidding(chain.bidding)
     tree = xr.DataTree.from_dict({name: storable(group) for name, group in groups.items()})
     tree.attrs = {
@@ -83,9 +83,8 @@ def storable(dataset: xr.Dataset) -> xr.Dataset:
 def _inputs(market: BalancingMarket) -> xr.Dataset:
     feeders = market.feeders.data
     labels = feeders[["bus_feeder", "bus_name"]].coords
-    flat = market.bids.data.assign(market.tbm).assign(
-        imbalance=market.imbalance, duration=feeders.duration, **_schedule(market)
-    )
+    flat = market.bids.data.assign(market.tbm).assign(_schedule(market))
+    flat = flat.assign(imbalance=market.imbalance, duration=feeders["duration"])
     return describe(unstack(flat.drop_vars("bid_node").assign_coords(labels)))
 
 
@@ -94,17 +93,21 @@ def _schedule(market: BalancingMarket) -> dict[str, xr.DataArray]:
     return {name: market.feeders.data[name] for name in names}
 
 
-def _bidding(bidding: StrategicBidding) -> xr.Dataset:
-    certificate = bidding.certificate
-    checks = {check.name: check.value for check in certificate.checks}
-    values = bidding.data.assign(
-        residual=xr.DataArray(list(checks.values()), coords={"check": list(checks)}, dims="check", attrs={"units": "1"})
+def _bidding(parts: tuple[StrategicBidding, ...]) -> xr.Dataset:
+    """Put the leader's results together; of each check of the certificates, the worst."""
+    checks: dict[str, float] = {}
+    for part in parts:
+        for check in part.certificate.checks:
+            checks[check.name] = max(checks.get(check.name, 0.0), check.value)
+    meaning = {"units": "1", "long_name": "Largest residual of the check"}
+    values = unstack(join_flat([part.flat for part in parts])).assign(
+        residual=xr.DataArray(list(checks.values()), coords={"check": list(checks)}, dims="check", attrs=meaning)
     )
     values.attrs = {
-        "leader": bidding.bsp,
-        "objective_EUR": bidding.objective,
-        "revenue_gap_EUR": bidding.revenue_gap,
-        "certificate": str(certificate),
-        "certificate_holds": int(certificate.ok),
+        "leader": parts[0].bsp,
+        "objective_EUR": sum(part.objective for part in parts),
+        "revenue_gap_EUR": max(part.revenue_gap for part in parts),
+        "certificate": "\n".join(str(part.certificate) for part in parts),
+        "certificate_holds": int(all(part.certificate.ok for part in parts)),
     }
     return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hiermarket.network.losses import LinDistFlow
@@ -63,9 +63,9 @@ class Options:
         Tolerances and limits.
     """
 
-    behaviour: Behaviour = Truthful()
-    forwarding: ForwardingMethod = SafeBox()
-    grid: LinDistFlow = LinDistFlow()
+    behaviour: Behaviour = field(default_factory=Truthful)
+    forwarding: ForwardingMethod = field(default_factory=SafeBox)
+    grid: LinDistFlow = field(default_factory=LinDistFlow)
     solver: SolverOptions | None = None
 
 
@@ -77,8 +77,9 @@ class Chain:
     ----------
     market : BalancingMarket
         With the prices that were bid.
-    bidding : StrategicBidding or None
-        The leader's result; None where nobody leads.
+    bidding : tuple of StrategicBidding
+        The leader's result, one for every part that was computed by itself; empty where
+        nobody leads.
     clearing, forwarded, cleared, disaggregation, settlement, baseline
         The stages' results.
     options : Options
@@ -86,7 +87,7 @@ class Chain:
     """
 
     market: BalancingMarket
-    bidding: StrategicBidding | None
+    bidding: tuple[StrategicBidding, ...]
     clearing: DsoClearing
     forwarded: Forwarded
     cleared: TsoClearing
@@ -96,8 +97,74 @@ class Chain:
     options: Options
 
 
+@dataclass(frozen=True, slots=True)
+class LocalStages:
+    """The stages that need nothing but the feeder itself: bids, clearing, forwarding."""
+
+    market: BalancingMarket
+    bidding: tuple[StrategicBidding, ...]
+    clearing: DsoClearing
+    forwarded: Forwarded
+
+
 #: The stages of a run, as they are reported to `progress`.
 STAGES = ("bids", "DSO clearing", "forwarding", "TSO clearing", "disaggregation", "settlement", "baseline")
+
+
+def local_stages(
+    market: BalancingMarket, options: Options | None = None, *, progress: Callable[[str], None] | None = None
+) -> LocalStages:
+    """Run stages 1 and 2: everything that happens before the TSO.
+
+    See `run_chain` for the parameters.
+    """
+    options = options or Options()
+    tell = progress or _silent
+    tell(STAGES[0])
+    bidding: tuple[StrategicBidding, ...] = ()
+    if isinstance(options.behaviour, OneLeader):
+        led = bid_strategically(market, options.behaviour.bsp, grid=options.grid, solver=options.solver)
+        bidding, market, clearing = (led,), led.market, led.clearing
+        tell(STAGES[1])
+    else:
+        market = market.truthful() if isinstance(options.behaviour, Truthful) else market
+        tell(STAGES[1])
+        clearing = clear_dso(market, grid=options.grid, solver=options.solver)
+    clearing.require()
+    tell(STAGES[2])
+    forwarded = forward(market, clearing, method=options.forwarding, solver=options.solver)
+    return LocalStages(market, bidding, clearing, forwarded)
+
+
+def common_stages(
+    local: LocalStages, options: Options | None = None, *, progress: Callable[[str], None] | None = None
+) -> Chain:
+    """Run what comes after the feeders: TSO clearing, disaggregation, settlement, baseline.
+
+    See `run_chain` for the parameters.
+    """
+    options = options or Options()
+    tell = progress or _silent
+    market, clearing = local.market, local.clearing
+    tell(STAGES[3])
+    cleared = clear_tso(market, clearing, local.forwarded, solver=options.solver).require()
+    tell(STAGES[4])
+    disaggregation = disaggregate(market, clearing, cleared)
+    tell(STAGES[5])
+    settlement = settle(market, clearing, cleared)
+    tell(STAGES[6])
+    baseline = tbm_alone(market, grid=options.grid, solver=options.solver)
+    return Chain(
+        market=market,
+        bidding=local.bidding,
+        clearing=clearing,
+        forwarded=local.forwarded,
+        cleared=cleared,
+        disaggregation=disaggregation,
+        settlement=settlement,
+        baseline=baseline,
+        options=options,
+    )
 
 
 def run_chain(
@@ -124,36 +191,9 @@ def run_chain(
     SolveError
         With the labels of the stage's first feeder and period without an optimum.
     """
-    options = options or Options()
-    tell = progress or (lambda stage: None)
-    tell(STAGES[0])
-    bidding = None
-    if isinstance(options.behaviour, OneLeader):
-        bidding = bid_strategically(market, options.behaviour.bsp, grid=options.grid, solver=options.solver)
-        market = bidding.market
-    elif isinstance(options.behaviour, Truthful):
-        market = market.truthful()
-    tell(STAGES[1])
-    clearing = bidding.clearing if bidding else clear_dso(market, grid=options.grid, solver=options.solver)
-    clearing.require()
-    tell(STAGES[2])
-    forwarded = forward(market, clearing, method=options.forwarding, solver=options.solver)
-    tell(STAGES[3])
-    cleared = clear_tso(market, clearing, forwarded, solver=options.solver).require()
-    tell(STAGES[4])
-    disaggregation = disaggregate(market, clearing, cleared)
-    tell(STAGES[5])
-    settlement = settle(market, clearing, cleared)
-    tell(STAGES[6])
-    baseline = tbm_alone(market, grid=options.grid, solver=options.solver)
-    return Chain(
-        market=market,
-        bidding=bidding,
-        clearing=clearing,
-        forwarded=forwarded,
-        cleared=cleared,
-        disaggregation=disaggregation,
-        settlement=settlement,
-        baseline=baseline,
-        options=options,
-    )
+    local = local_stages(market, options, progress=progress)
+    return common_stages(local, options, progress=progress)
+
+
+def _silent(stage: str) -> None:
+    """Tell nobody."""

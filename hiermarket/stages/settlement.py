@@ -45,12 +45,12 @@ class Settlement:
     @property
     def balance(self) -> xr.DataArray:
         """Total of every account over items and periods [EUR]; sums to zero."""
-        return self.data.payment.sum([ITEM, PERIOD])
+        return self.data["payment"].sum([ITEM, PERIOD])
 
     @property
     def imbalance_of_money(self) -> float:
         """Largest |Σ accounts| over items and periods [EUR]: rounding only."""
-        return float(np.abs(self.data.payment.sum(ACCOUNT)).max())
+        return float(np.abs(self.data["payment"].sum(ACCOUNT)).max())
 
 
 class _Ledger:

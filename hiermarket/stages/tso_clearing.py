@@ -17,7 +17,6 @@ from hiermarket.schema import BID_COORDS, Labelled, bare, freeze, positions
 from hiermarket.solving.blocks import components, solve_blocks
 from hiermarket.solving.program import program_of, write_back
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
-
 from hiermarket.stages.dso_clearing import per_feeder
 
 if TYPE_CHECKING:

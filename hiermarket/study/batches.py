@@ -1,0 +1,83 @@
+"""A market in parts, feeder by feeder, and the parts' results put together again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from hiermarket.network.losses import LossTerms
+from hiermarket.schema import freeze, join_flat
+from hiermarket.stages.coordination import AsBid, LocalStages, OneLeader, Options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hiermarket.market.balancing_market import BalancingMarket
+
+
+def split_market(market: BalancingMarket, size: int = 1) -> list[BalancingMarket]:
+    """Split a market into parts of some feeders each.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        The whole.
+    size : int
+        Feeders in a part.
+    """
+    names = list(market.feeder_names)
+    return [market.of_feeders(names[start : start + size]) for start in range(0, len(names), size)]
+
+
+def options_for(part: BalancingMarket, options: Options) -> Options:
+    """Return the options for a part: where the leader owns no bid, all bid as their bids say."""
+    behaviour = options.behaviour
+    if isinstance(behaviour, OneLeader) and behaviour.bsp not in part.bids.bsps:
+        # the rivals of a leader bid what the market's bids hold
+        return replace(options, behaviour=AsBid())
+    return options
+
+
+def join_stages(market: BalancingMarket, parts: Sequence[LocalStages]) -> LocalStages:
+    """Put the local stages of all parts together.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        The whole market, as it was split.
+    parts : sequence of LocalStages
+        In the order of the split.
+
+    Returns
+    -------
+    LocalStages
+        As if all feeders had been computed in one call.
+    """
+    prices = join_flat([part.market.bids.data for part in parts])
+    first = parts[0]
+    clearing = replace(
+        first.clearing,
+        flat=freeze(join_flat([part.clearing.flat for part in parts])),
+        losses=_join_losses([part.clearing.losses for part in parts]),
+        scheduled_import=xr.concat([part.clearing.scheduled_import for part in parts], dim="feeder"),
+        solves=sum(part.clearing.solves for part in parts),
+    )
+    forwarded = replace(
+        first.forwarded,
+        flat=freeze(join_flat([part.forwarded.flat for part in parts])),
+        solves=sum(part.forwarded.solves for part in parts),
+    )
+    order = market.bids.data.indexes["bid"]
+    return LocalStages(
+        market=market.with_bids(market.bids.data.assign(price=prices.price.sel(bid=order))),
+        bidding=tuple(bidding for part in parts for bidding in part.bidding),
+        clearing=replace(clearing, flat=freeze(clearing.flat.sel(bid=order))),
+        forwarded=replace(forwarded, flat=freeze(forwarded.flat.sel(bid=order))),
+    )
+
+
+def _join_losses(parts: Sequence[LossTerms]) -> LossTerms:
+    names = ("constant", "by_p", "by_q", "by_w")
+    return LossTerms(*(xr.concat([getattr(part, name) for part in parts], dim="bus") for name in names))

@@ -1,0 +1,53 @@
+"""The tables of a run, one or more for every stage, in the order in which the data walks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hiermarket.results import market_tables, money_tables, system_tables
+from hiermarket.results.indicators import indicators
+from hiermarket.results.money_tables import Outcome, comparison, outcome
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hiermarket.stages.coordination import Chain
+
+__all__ = ["Outcome", "comparison", "outcome", "report"]
+
+
+def report(chain: Chain) -> list[Table]:
+    """Return the tables of a run.
+
+    Parameters
+    ----------
+    chain : Chain
+        The results of all stages.
+
+    Returns
+    -------
+    list of rich.table.Table
+        Inputs; offers and activation; periods; forwarded volumes with their AC check; the
+        TSO's clearing; disaggregation with its AC check; accounts and profits; indicators;
+        and a certificate for every strategic BSP. Units stand in the headers. A number
+        that does not exist is "-", a saving against a cost of nothing "undefined".
+    """
+    figures = indicators(chain)
+    loaded = system_tables.lines(chain)
+    return [
+        *market_tables.inputs(chain),
+        market_tables.activation(chain),
+        market_tables.periods(chain),
+        market_tables.forwarded(chain),
+        system_tables.corners(chain),
+        system_tables.tso_activation(chain),
+        system_tables.interfaces(chain),
+        *([loaded] if loaded is not None else []),
+        system_tables.delivery(chain),
+        system_tables.final_check(chain),
+        *money_tables.accounts(chain),
+        money_tables.profits(chain),
+        money_tables.shares(chain, figures),
+        money_tables.savings(chain, figures),
+        *(money_tables.certificate(bidding) for bidding in market_tables.biddings(chain)),
+    ]

@@ -1,0 +1,175 @@
+"""The markets as LPs of their own, written row by row from docs/model.md and solved by scipy: no builder is shared."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linprog
+
+
+@dataclass
+class Solved:
+    """Objective, values by (name, label), duals of equations and of limits by (name, label)."""
+
+    objective: float
+    value: dict
+    dual: dict
+    slack_dual: dict
+
+
+class Rows:
+    """A growing LP over variables named (kind, label)."""
+
+    def __init__(self):
+        self.column, self.cost, self.bounds = {}, [], []
+        self.equal, self.less = [], []
+
+    def add(self, key, cost=0.0, lower=None, upper=None):
+        self.column[key] = len(self.cost)
+        self.cost.append(cost)
+        bound = [None if side is None or not np.isfinite(side) else float(side) for side in (lower, upper)]
+        self.bounds.append(tuple(bound))
+
+    def solve(self):
+        def matrix(rows):
+            dense = np.zeros((len(rows), len(self.cost)))
+            for number, (_, terms, _) in enumerate(rows):
+                for key, coefficient in terms:
+                    dense[number, self.column[key]] += coefficient
+            return dense if rows else None
+
+        def right(rows):
+            return np.array([b for _, _, b in rows]) if rows else None
+
+        answer = linprog(
+            self.cost, A_eq=matrix(self.equal), b_eq=right(self.equal), A_ub=matrix(self.less), b_ub=right(self.less),
+            bounds=self.bounds, method="highs",
+            options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+        )  # fmt: skip
+        assert answer.status == 0, answer.message
+        value = {key: answer.x[place] for key, place in self.column.items()}
+        dual = {row[0]: mu for row, mu in zip(self.equal, answer.eqlin.marginals, strict=True)}
+        less = {row[0]: mu for row, mu in zip(self.less, answer.ineqlin.marginals, strict=True)} if self.less else {}
+        return Solved(answer.fun, value, dual, less)
+
+
+def dso_lp(market, feeder, period, terms=None, imported=0.0, sides=12):  # noqa: PLR0915 (one LP, read from top to bottom)
+    """Clear one feeder's period by (1)–(8); `terms` are (l0, lP, lQ, lw) of a bus, nothing for a lossless grid."""
+    d = market.feeders.data
+    t = {"period": period}
+    hours = float(d.duration.sel(t))
+    voll = market.rules.value_of_lost_load
+    buses = [str(b) for b, f in zip(d.bus.values, d.bus_feeder.values, strict=True) if f == feeder]
+    parent = {b: str(d.parent.sel(bus=b).item()) for b in buses}
+    root = next(b for b in buses if not parent[b])
+    below = [b for b in buses if b != root]
+    children = {b: [c for c in below if parent[c] == b] for b in buses}
+    get = {name: {b: float(d[name].sel(bus=b)) for b in buses}
+           for name in ("r", "x", "tap", "g", "b", "s_max", "v_min", "v_max")}  # fmt: skip
+    p0 = {b: float(d.p_scheduled.sel(bus=b, **t)) for b in buses}
+    q0 = {b: float(d.q_scheduled.sel(bus=b, **t)) for b in buses}
+    need = {b: float(market.imbalance.sel(bus=b, **t)) for b in buses}
+    l0, lp, lq, lw = ({b: float(term.sel(bus=b, **t)) if terms else 0.0 for b in below} for term in terms or range(4))
+
+    lp_model = Rows()
+    offers = market.bids.data
+    mine = [str(k) for k, f in zip(offers.bid.values, offers.bid_feeder.values, strict=True) if f == feeder]
+    sign, at, tau = {}, {}, {}
+    for k in mine:
+        one = offers.sel(bid=k, **t)
+        sign[k] = 1.0 if one.bid_direction.item() == "up" else -1.0
+        at[k] = f"{feeder}/{one.bid_bus.item()}"
+        tau[k] = float(one.reactive_ratio)
+        lp_model.add(("a", k), hours * sign[k] * float(one.price), 0.0, float(one.volume))
+    for way, sigma in (("up", 1.0), ("down", -1.0)):
+        price = float(market.tbm.tbm_price.sel(direction=way, **t))
+        limit = float(market.tbm.tbm_limit.sel(feeder=feeder, direction=way, **t))
+        lp_model.add(("g", way), hours * sigma * price, 0.0, limit)
+    for b in buses:
+        lp_model.add(("s+", b), hours * voll, 0.0)
+        lp_model.add(("s-", b), hours * voll, 0.0)
+        if b == root:
+            w = float(d.v_root.sel(feeder=feeder, **t)) ** 2
+            lp_model.add(("w", b), 0.0, w, w)
+            continue
+        lp_model.add(("w", b), 0.0, get["v_min"][b] ** 2, get["v_max"][b] ** 2)
+        lp_model.add(("z+", b), hours * voll, 0.0)
+        lp_model.add(("z-", b), hours * voll, 0.0)
+        lp_model.add(("P", b))
+        lp_model.add(("Q", b))
+
+    def loss(b, factor):
+        """factor × (l − l0) as terms."""
+        return [(("P", b), factor * lp[b]), (("Q", b), factor * lq[b]), (("w", parent[b]), factor * lw[b])]
+
+    for b in buses:
+        active = [(("a", k), sign[k]) for k in mine if at[k] == b] + [(("s+", b), 1.0), (("s-", b), -1.0)]
+        out = [(("P", c), -1.0) for c in children[b]]
+        if b == root:
+            row = [(("g", "up"), 1.0), (("g", "down"), -1.0), *active, *out, (("w", b), -get["g"][b])]
+            lp_model.equal.append((("P", b), row, need[b] - p0[b] - imported))
+            continue
+        r, x = get["r"][b], get["x"][b]
+        z2 = r * r + x * x
+        row = [(("P", b), 1.0), *loss(b, -r), *out, (("w", b), -get["g"][b]), *active]
+        lp_model.equal.append((("P", b), row, need[b] - p0[b] + r * l0[b]))
+        reactive = [(("a", k), sign[k] * tau[k]) for k in mine if at[k] == b] + [(("z+", b), 1.0), (("z-", b), -1.0)]
+        row = [(("Q", b), 1.0), *loss(b, -x), *[(("Q", c), -1.0) for c in children[b]], (("w", b), get["b"][b])]
+        lp_model.equal.append((("Q", b), row + reactive, -q0[b] + x * l0[b]))
+        drop = [(("w", b), 1.0), (("w", parent[b]), -1 / get["tap"][b] ** 2), (("P", b), 2 * r), (("Q", b), 2 * x)]
+        lp_model.equal.append((("w", b), drop + loss(b, -z2), z2 * l0[b]))
+        if np.isfinite(get["s_max"][b]):
+            for side in range(sides):
+                # the chord between two neighbouring corners of the polygon, by its two corners
+                one, two = (get["s_max"][b] * np.exp(2j * np.pi * (side + half) / sides) for half in (-0.5, 0.5))
+                normal = (one + two) / abs(one + two)
+                row = [(("P", b), normal.real), (("Q", b), normal.imag)]
+                lp_model.less.append((("S", b, side), row, (one * np.conj(normal)).real))
+    return lp_model.solve()
+
+
+def tso_lp(market, need, offers, period, forwarded=None):
+    """Clear the transmission market of one period by (18); `need` by bus, `forwarded` a Dataset by bid."""
+    grid, voll = market.transmission.grid, market.rules.value_of_lost_load
+    t = {"period": period}
+    hours = float(market.duration.sel(t))
+    buses = ["transmission"] if grid is None else [str(b) for b in grid.data.bus.values]
+    lp_model = Rows()
+    supply = {b: [] for b in buses}
+    for k in offers.data.bid.values:
+        one = offers.data.sel(bid=k, **t)
+        sigma = 1.0 if one.bid_direction.item() == "up" else -1.0
+        lp_model.add(("y", str(k)), hours * sigma * float(one.price), 0.0, float(one.volume))
+        supply[one.bid_bus.item()].append((("y", str(k)), sigma))
+    if forwarded is not None:
+        for k in market.bids.data.bid.values:
+            one, bid = forwarded.sel(bid=k, **t), market.bids.data.sel(bid=k, **t)
+            sigma = 1.0 if bid.bid_direction.item() == "up" else -1.0
+            price = sigma * hours * float(one.forward_price)
+            feeder = bid.bid_feeder.item()
+            hung = "transmission" if grid is None else market.transmission.interface[feeder]
+            # one variable between −undo and +forwarded
+            lp_model.add(("z", str(k)), price, -float(one.forwarded_undo), float(one.forwarded))
+            supply[hung].append((("z", str(k)), sigma * float(one.interface_factor)))
+    for b in buses:
+        lp_model.add(("s+", b), hours * voll, 0.0)
+        lp_model.add(("s-", b), hours * voll, 0.0)
+        supply[b] += [(("s+", b), 1.0), (("s-", b), -1.0)]
+    scheduled = dict.fromkeys(buses, 0.0)
+    if grid is not None:
+        scheduled = {b: float(grid.data.p_scheduled.sel(bus=b, **t)) for b in buses}
+        for b in buses:
+            # one reference angle for the grid, which must be one island
+            lp_model.add(("angle", b), 0.0, *((0.0, 0.0) if b == buses[0] else (None, None)))
+        for line in grid.data.line.values:
+            one = grid.data.sel(line=line)
+            ends = one.bus0.item(), one.bus1.item()
+            flow = [(("angle", ends[0]), float(one.susceptance)), (("angle", ends[1]), -float(one.susceptance))]
+            back = [(key, -value) for key, value in flow]
+            supply[ends[0]] += back
+            supply[ends[1]] += flow
+            if np.isfinite(one.s_max):
+                lp_model.less.append((("f+", str(line)), flow, float(one.s_max)))
+                lp_model.less.append((("f-", str(line)), back, float(one.s_max)))
+    for b in buses:
+        lp_model.equal.append((("P", b), supply[b], float(need.sel(grid_bus=b, **t)) - scheduled[b]))
+    return lp_model.solve()

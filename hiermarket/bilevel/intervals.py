@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 
 if TYPE_CHECKING:
     from hiermarket.solving.program import Floats, Ints, Program
@@ -34,7 +34,7 @@ def tightened(program: Program) -> tuple[Floats, Floats]:
     lower, upper : float arrays
         Valid for every feasible point; crossing bounds tell that there is none.
     """
-    entries = coo_array(program.matrix)
+    entries = _entries(program.matrix)
     row, column, value = entries.row.astype(np.int64), entries.col.astype(np.int64), entries.data
     lower, upper = program.lower.copy(), program.upper.copy()
     size = program.shape[0]
@@ -60,6 +60,13 @@ def tightened(program: Program) -> tuple[Floats, Floats]:
     return lower, upper
 
 
+def _entries(matrix: csr_array) -> coo_array:
+    """Return the entries that are not zero: 0 × ∞ has no value."""
+    entries = coo_array(matrix)
+    entries.eliminate_zeros()
+    return entries
+
+
 def _others(row: Ints, terms: Floats, size: int, infinite: float) -> Floats:
     """Return for each entry the sum of its row's other entries."""
     finite = np.isfinite(terms)
@@ -75,7 +82,7 @@ def _usable(values: Floats, nothing: float) -> Floats:
 
 def activity(program: Program, rows: Ints, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
     """Return the least and the largest activity of some rows for columns within bounds."""
-    entries = coo_array(program.matrix[rows, :])
+    entries = _entries(program.matrix[rows, :])
     value = entries.data
     least = np.where(value > 0, value * lower[entries.col], value * upper[entries.col])
     most = np.where(value > 0, value * upper[entries.col], value * lower[entries.col])

@@ -14,6 +14,7 @@ from hiermarket.bilevel.auto import Auto
 from hiermarket.bilevel.big_m import BigM
 from hiermarket.bilevel.branching import Branching
 from hiermarket.bilevel.certificate import Certificate
+from hiermarket.bilevel.describe import describe
 from hiermarket.bilevel.dual_times_primal import dual_times_primal
 from hiermarket.bilevel.follower import Follower
 from hiermarket.bilevel.kkt import kkt
@@ -28,6 +29,7 @@ __all__ = [
     "Follower",
     "Mpec",
     "Solution",
+    "describe",
     "dual_times_primal",
     "kkt",
     "solve",

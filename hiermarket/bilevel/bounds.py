@@ -114,7 +114,7 @@ class _Bounding:
         least, slack, multiplier = self._intervals()
         sides[least > AWAY * self._scale] = Side.MULTIPLIER_ZERO
         sides[(sides == Side.OPEN) & (multiplier <= ZERO)] = Side.MULTIPLIER_ZERO
-        for pair in np.flatnonzero(sides == Side.OPEN):
+        for pair in np.flatnonzero(sides == Side.OPEN).tolist():
             if not self._slack_reaches_zero[pair] and self._extreme_slack(pair, least=True) > AWAY * self._scale[pair]:
                 sides[pair] = Side.MULTIPLIER_ZERO
                 continue

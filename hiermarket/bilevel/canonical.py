@@ -192,7 +192,7 @@ def _families(arrays: object) -> tuple[Family, ...]:
 def _labels(families: tuple[Family, ...]) -> Ints:
     flat = [np.asarray(family.labels).ravel() for family in families]
     every = np.concatenate(flat) if flat else np.empty(0)
-    return every[every != -1].astype(np.int64)
+    return np.asarray(every[every != -1], dtype=np.int64)
 
 
 def _others(terms: Terms, program: Program, part: csr_array, columns: Ints) -> Ints:

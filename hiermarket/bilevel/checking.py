@@ -165,7 +165,7 @@ def _follower(
     check = Check("", worst.value, VALUE, where, "cost of its decision over its best one, relative to 1 + that")
 
     # the optimal face: every pair with a positive multiplier keeps its slack at zero
-    slack, magnitude = sides
+    magnitude = sides[1]
     pairs = mpec.pairs
     held = magnitude > TIE * (1.0 + np.abs(system.cost).max(initial=0.0))
     lower, upper = program.lower.copy(), program.upper.copy()

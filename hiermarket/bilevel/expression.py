@@ -67,7 +67,7 @@ def terms_of(expression: ExpressionLike, where: str) -> Terms:
     from linopy import QuadraticExpression, Variable
 
     if isinstance(expression, Variable):
-        expression = 1 * expression
+        expression = expression.to_linexpr()
     nothing, none = np.empty(0, dtype=np.int64), np.empty(0)
     first, second, products = nothing, nothing, none
     found, values = expression.linear_terms()

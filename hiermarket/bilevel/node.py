@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: An eigenvalue of the leader's Hessian may be this much below zero, relative to the largest.
 CURVATURE_TOLERANCE = 1e-9
+#: What rounding leaves of a zero in a projection, relative to the largest entry.
+DUST = 1e-13
 
 
 class Side(IntEnum):
@@ -121,7 +123,7 @@ class Nodes:
         origin = np.linalg.lstsq(equations, right, rcond=None)[0] if len(right) else np.zeros(size)
         if len(right) and np.abs(equations @ origin - right).max() > 1e-7 * (1 + np.abs(right).max()):
             return _no_answer(Outcome.INFEASIBLE, "contradicting equations", node)
-        basis = null_space(equations) if len(right) else np.eye(size)
+        basis = _without_dust(null_space(equations)) if len(right) else np.eye(size)
         quadratic = node.quadratic.toarray()
         reduced = basis.T @ quadratic @ basis
         scale = max(1.0, float(np.abs(quadratic).max()))
@@ -133,11 +135,11 @@ class Nodes:
         small = np.abs(reduced).max(initial=0.0) <= CURVATURE_TOLERANCE * scale
         open_rows = node.matrix[np.flatnonzero(~equal), :]
         around = open_rows @ origin
-        rows = csr_array(np.vstack([open_rows @ basis, basis[~fixed]]))
+        rows = csr_array(_without_dust(np.vstack([open_rows @ basis, basis[~fixed]])))
         inner = replace(
             node,
-            cost=basis.T @ (node.cost + quadratic @ origin),
-            quadratic=None if small else csc_array(reduced),
+            cost=_without_dust(basis.T @ (node.cost + quadratic @ origin)),
+            quadratic=None if small else csc_array(_cleaned(reduced, scale)),
             matrix=rows,
             row_lower=np.concatenate([node.row_lower[~equal] - around, (node.lower - origin)[~fixed]]),
             row_upper=np.concatenate([node.row_upper[~equal] - around, (node.upper - origin)[~fixed]]),
@@ -175,6 +177,18 @@ def _is_convex(hessian: np.ndarray, scale: float | None = None) -> bool:
         return True
     scale = max(1.0, float(np.abs(hessian).max())) if scale is None else scale
     return bool(np.linalg.eigvalsh(hessian)[0] >= -CURVATURE_TOLERANCE * scale)
+
+
+def _cleaned(hessian: np.ndarray, scale: float) -> np.ndarray:
+    """Return a convex Hessian without the negative curvature that rounding leaves: HiGHS refuses it."""
+    values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+    values = np.where(values < CURVATURE_TOLERANCE * scale, 0.0, values)
+    return _without_dust((vectors * values) @ vectors.T)
+
+
+def _without_dust(values: np.ndarray) -> np.ndarray:
+    """Return an array without the entries that only rounding has left."""
+    return np.where(np.abs(values) < DUST * max(1.0, float(np.abs(values).max(initial=0.0))), 0.0, values)
 
 
 def _no_answer(outcome: Outcome, status: str, node: Program) -> Answer:

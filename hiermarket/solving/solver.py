@@ -242,12 +242,10 @@ class Session:
         # presolve may call an unbounded problem infeasible: that verdict counts without presolve only
         doubtful = (highspy.HighsModelStatus.kUnboundedOrInfeasible, highspy.HighsModelStatus.kInfeasible)
         if status in doubtful and not hot and highs.getOptionValue("presolve")[1] != "off":
-            kept = highs.getOptionValue("presolve")[1]
-            highs.setOptionValue("presolve", "off")
-            highs.clearSolver()
-            highs.run()
-            highs.setOptionValue("presolve", kept)
-            status = highs.getModelStatus()
+            status = self._run_afresh(presolve="off")
+        elif status in (highspy.HighsModelStatus.kUnknown, highspy.HighsModelStatus.kSolveError) and hot:
+            # a start from the last basis may end nowhere: start afresh
+            status = self._run_afresh(presolve=highs.getOptionValue("presolve")[1])
         info = highs.getInfo()
         has_point = info.primal_solution_status == 2
         outcome = self._outcome(status, highspy, has_point=has_point)
@@ -269,6 +267,16 @@ class Session:
             has_point=has_point,
             bound=self._sense * info.mip_dual_bound if self._mip else float("nan"),
         )
+
+    def _run_afresh(self, presolve: str) -> highspy.HighsModelStatus:
+        """Solve again from nothing."""
+        kept = self._highs.getOptionValue("presolve")[1]
+        self._highs.setOptionValue("presolve", presolve)
+        self._highs.clearSolver()
+        self._highs.run()
+        self._highs.setOptionValue("presolve", kept)
+        status: highspy.HighsModelStatus = self._highs.getModelStatus()
+        return status
 
     @staticmethod
     def _outcome(status: highspy.HighsModelStatus, names: object, *, has_point: bool) -> Outcome:

@@ -5,6 +5,7 @@
     HiermarketError
     ├── DataError (ValueError)          input values: every fault found, together
     ├── ModelError (ValueError)         a model or option that cannot be treated exactly
+    │   └── UnboundedPairError          a big-M is needed and none can be proved
     ├── SolveError (RuntimeError)       a solver's answer that is no answer
     │   ├── InfeasibleError
     │   ├── UnboundedError
@@ -86,6 +87,27 @@ class ModelError(HiermarketError, ValueError):
     def __init__(self, what: str, *, where: str, remedy: str) -> None:
         self.what, self.where, self.remedy = what, where, remedy
         super().__init__(f"{what} ({where}). {remedy}")
+
+
+class UnboundedPairError(ModelError):
+    """Complementarity pairs without a proved bound, where a MILP needs one.
+
+    Attributes
+    ----------
+    side : str
+        ``"primal"`` (slacks) or ``"dual"`` (multipliers).
+    pairs : tuple[str, ...]
+        The pairs, by family and labels.
+    """
+
+    def __init__(self, side: str, pairs: Sequence[str]) -> None:
+        self.side, self.pairs = side, tuple(pairs)
+        what = "multipliers" if side == "dual" else "slacks"
+        super().__init__(
+            f"No finite bound of these {what} can be proved",
+            where=some_labels(self.pairs),
+            remedy=f"Bound the variables behind them, declare BigM({side}=...), or use Branching.",
+        )
 
 
 class SolveError(HiermarketError, RuntimeError):

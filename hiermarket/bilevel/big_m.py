@@ -12,7 +12,7 @@ from hiermarket.bilevel.bounds import bounds_of
 from hiermarket.bilevel.branching import Branching
 from hiermarket.bilevel.node import Nodes, Side
 from hiermarket.bilevel.reformulation import Assumption, PartAnswer
-from hiermarket.errors import ModelError, some_labels
+from hiermarket.errors import ModelError, UnboundedPairError
 from hiermarket.solving.solver import Outcome, Session, SolverOptions
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class BigM:
         for side, declared in (("primal", self.primal), ("dual", self.dual)):
             lacking = np.flatnonzero(bounds.lacks(side))
             if len(lacking) and declared is None:
-                raise UnboundedPairError(part, side, lacking)
+                raise UnboundedPairError(side, [part.name(pair) for pair in lacking])
             if declared is not None:
                 filled[side][lacking] = declared
                 assumptions += [Assumption(int(part.pairs[pair]), side, declared) for pair in lacking]
@@ -135,28 +135,6 @@ class BigM:
             return replace(found, crosscheck=difference, nodes=second.nodes)
         status = f"the MILP's optimum is {found.objective:.9g}, a second proof differs by {difference:.3g}"
         return replace(found, outcome=Outcome.TROUBLE, status=status, crosscheck=difference, nodes=second.nodes)
-
-
-class UnboundedPairError(ModelError):
-    """A pair without a proved bound, where a MILP needs one.
-
-    Attributes
-    ----------
-    side : str
-        ``"primal"`` or ``"dual"``.
-    pairs : tuple[str, ...]
-        The pairs, by family and labels.
-    """
-
-    def __init__(self, part: Part, side: str, pairs: Ints) -> None:
-        self.side = side
-        self.pairs = tuple(part.name(pair) for pair in pairs)
-        what = "multipliers" if side == "dual" else "slacks"
-        super().__init__(
-            f"No finite bound of these {what} can be proved",
-            where=some_labels(self.pairs),
-            remedy=f"Bound the variables behind them, declare BigM({side}=...), or use Branching.",
-        )
 
 
 def milp(part: Part, bounds: Bounds) -> Program:

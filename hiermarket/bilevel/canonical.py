@@ -19,6 +19,8 @@ from hiermarket.bilevel.expression import Terms, row_names, terms_of, variable_n
 from hiermarket.errors import ModelError, some_labels
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import linopy
     import xarray as xr
 
@@ -180,9 +182,9 @@ def _positions(labels: Ints) -> Ints:
     return position
 
 
-def _families(arrays: object) -> tuple[Family, ...]:
+def _families(arrays: Iterable[tuple[str, xr.DataArray]]) -> tuple[Family, ...]:
     families, start = [], 0
-    for name, labels in arrays:  # type: ignore[attr-defined]
+    for name, labels in arrays:
         stop = start + int((np.asarray(labels) != -1).sum())
         families.append(Family(name, labels, start, stop))
         start = stop

@@ -248,7 +248,7 @@ class Session:
             status = self._run_afresh(presolve=highs.getOptionValue("presolve")[1])
         info = highs.getInfo()
         has_point = info.primal_solution_status == 2
-        outcome = self._outcome(status, highspy, has_point=has_point)
+        outcome = self._outcome(status, has_point=has_point)
         nothing = np.full(self._columns, np.nan)
         x, dual, reduced = nothing, np.full(self._rows, np.nan), nothing
         if has_point:
@@ -279,8 +279,10 @@ class Session:
         return status
 
     @staticmethod
-    def _outcome(status: highspy.HighsModelStatus, names: object, *, has_point: bool) -> Outcome:
-        kinds = names.HighsModelStatus  # type: ignore[attr-defined]
+    def _outcome(status: highspy.HighsModelStatus, *, has_point: bool) -> Outcome:
+        import highspy
+
+        kinds = highspy.HighsModelStatus
         if status in (kinds.kOptimal, kinds.kModelEmpty):
             return Outcome.OPTIMAL if has_point or status == kinds.kModelEmpty else Outcome.TROUBLE
         if status == kinds.kInfeasible:

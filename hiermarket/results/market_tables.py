@@ -10,7 +10,7 @@ import pandas as pd
 from hiermarket.labels import BID, BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD, Direction
 from hiermarket.results.table import Column, span, table
 from hiermarket.schema import bare
-from hiermarket.stages.bidding import StrategicBidding, paid_price
+from hiermarket.stages.bidding import paid_price
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 MOST_RESOURCES = 30
 
 _UP, _DOWN = DIRECTIONS
-
-
-def biddings(chain: Chain) -> tuple[StrategicBidding, ...]:
-    """Return the results of strategic bidding; none where nobody leads."""
-    found: object = chain.bidding
-    several = found if isinstance(found, tuple) else (found,)
-    return tuple(bidding for bidding in several if isinstance(bidding, StrategicBidding))
 
 
 def day_of(market: BalancingMarket) -> str:
@@ -53,7 +46,8 @@ def by_bid(array: xr.DataArray) -> NDArray[np.float64]:
 
 def energy_of(array: xr.DataArray, market: BalancingMarket) -> NDArray[np.float64]:
     """Return the energy of every bid over all periods [MWh] for volumes (bid, period) [MW]."""
-    return by_bid(bare(array) * bare(market.duration)).sum(axis=1)
+    energy: NDArray[np.float64] = by_bid(bare(array) * bare(market.duration)).sum(axis=1)
+    return energy
 
 
 def inputs(chain: Chain) -> list[Table]:
@@ -122,7 +116,7 @@ def activation(chain: Chain) -> Table:
         }
     )
     frame["profit"] = bare(market.bids.sign).values * (frame["paid"] - frame["cost"])
-    leading = {bidding.bsp for bidding in biddings(chain)}
+    leading = {bidding.bsp for bidding in chain.bidding}
     detailed = len(frame.groupby(["bsp", "resource"])) <= MOST_RESOURCES
     rows: list[list[float | str]] = []
     for bsp in market.bids.bsps:
@@ -186,7 +180,7 @@ def periods(chain: Chain) -> Table:
         Column("Period"), Column("Deficit", "MW"), Column("Surplus", "MW"), Column("Local up", "MW"),
         Column("Local down", "MW"), Column("TBM up", "MW"), Column("TBM down", "MW"), Column("Root price", "EUR/MWh"),
         Column("Lowest nodal", "EUR/MWh"), Column("Highest nodal", "EUR/MWh"), Column("Lowest |V|", "p.u."),
-        Column("at bus"),
+        Column("Bus"),
     ]  # fmt: skip
     day = day_of(market)
     title = f"DSO clearing: periods of {day}" if day else "DSO clearing: periods"

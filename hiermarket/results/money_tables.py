@@ -11,7 +11,7 @@ import numpy as np
 
 from hiermarket.labels import BSP, BUS, DIRECTION, PERIOD
 from hiermarket.results.indicators import MEASURE, STAGE, indicators
-from hiermarket.results.market_tables import biddings, by_bid
+from hiermarket.results.market_tables import by_bid
 from hiermarket.results.table import Column, figure, table
 from hiermarket.stages.bidding import paid_price
 from hiermarket.stages.settlement import ACCOUNT, ITEM, bsp_account
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 MOST_ITEMS = 6
 #: An amount below this is rounding [EUR].
 ROUNDING = 5e-3
-#: A list of labels is cut here [characters].
-LONGEST_LABEL = 80
+#: A line with labels is cut here [characters].
+LONGEST_LABEL = 98
 #: What stands for a saving against a cost of nothing or less.
 UNDEFINED = "undefined"
 
@@ -70,7 +70,7 @@ def _amount(value: float) -> float | str:
 def profits(chain: Chain) -> Table:
     """Return the profit of every BSP over both markets: what it received less its true cost."""
     data = chain.settlement.data
-    leading = {bidding.bsp for bidding in biddings(chain)}
+    leading = {bidding.bsp for bidding in chain.bidding}
     rows: list[list[float | str]] = []
     for bsp in (str(name) for name in data.indexes[BSP]):
         received = float(data.payment.sel({ACCOUNT: bsp_account(bsp)}).sum())
@@ -128,25 +128,41 @@ def _saving(saving: float) -> float | str:
     return UNDEFINED if np.isnan(saving) else 100 * saving
 
 
-def certificate(bidding: StrategicBidding) -> Table:
-    """Return what was checked about the offers of a leader."""
-    found = bidding.certificate
-    rows = [
-        [check.name, f"{check.value:.2g}", f"{check.tolerance:.2g}", "yes" if check.ok else "NO", check.reason]
-        for check in found.checks
-    ]
+def certificates(chain: Chain) -> Table | None:
+    """Return what was checked about the leader's offers, the worst of all parts; None where nobody leads."""
+    if not chain.bidding:
+        return None
+    found = [bidding.certificate for bidding in chain.bidding]
+    rows = []
+    for name in dict.fromkeys(check.name for one in found for check in one.checks):
+        checks = [one[name] for one in found if any(check.name == name for check in one.checks)]
+        worst = max(checks, key=lambda check: (not check.ok, check.value / check.tolerance))
+        holds = "yes" if worst.ok else "NO"
+        rows.append([name, f"{worst.value:.2g}", f"{worst.tolerance:.2g}", holds, worst.reason])
     columns = [Column("Check"), Column("Found"), Column("Allowed"), Column("Holds"), Column("Why this tolerance")]
-    ways = ", ".join(f"{count} by {method}" for method, count in found.methods.items())
-    where = shorten(found.several_at, LONGEST_LABEL, placeholder=" …")
-    unique = "unique" if found.unique else f"not unique at {where}: the one that suits the leader was taken"
-    note = (
-        f"{found.parts} independent parts ({ways}); {found.pairs} complementarity pairs, {found.dropped} of them "
-        f"decided by bounds.\nThe DSO's decision is {unique}.\nLeader's optimum "
-        f"{figure(bidding.objective, 'EUR')} EUR; payment and its linear form (11) are {bidding.revenue_gap:.2g} EUR "
-        + "\n".join(["apart.", *found.failures])
-    )
-    word = "holds" if found.ok else "DOES NOT HOLD"
-    return table(f"Certificate of {bidding.bsp}'s offers: {word}", columns, rows, note=note)
+    names = " and ".join(dict.fromkeys(bidding.bsp for bidding in chain.bidding))
+    word = "holds" if all(one.ok for one in found) else "DOES NOT HOLD"
+    return table(f"Certificate of the offers of {names}: {word}", columns, rows, note="\n".join(_about(chain.bidding)))
+
+
+def _about(parts: tuple[StrategicBidding, ...]) -> list[str]:
+    """Say how the offers were found, what they are worth, and what else could be."""
+    found = [bidding.certificate for bidding in parts]
+    ways: dict[str, int] = {}
+    for one in found:
+        for method, count in one.methods.items():
+            ways[method] = ways.get(method, 0) + count
+    counts = ", ".join(f"{count} by {method}" for method, count in ways.items())
+    pairs, dropped = sum(one.pairs for one in found), sum(one.dropped for one in found)
+    optimum, gap = sum(part.objective for part in parts), max(part.revenue_gap for part in parts)
+    several = "; ".join(one.several_at for one in found if not one.unique)
+    unique = f"not unique, the decision that suits the leader was taken: {several}" if several else "unique"
+    said = [
+        f"Independent parts: {counts}. Complementarity pairs: {pairs}, of which bounds decide {dropped}.",
+        f"Leader's optimum {figure(optimum, 'EUR')} EUR; its linear payment (11) is {gap:.2g} EUR off.",
+        shorten(f"DSO's decision: {unique}", LONGEST_LABEL, placeholder=" …"),
+    ]
+    return [*said, *(failure for one in found for failure in one.failures)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +215,7 @@ def outcome(chain: Chain) -> Outcome:
     found = indicators(chain).sel({STAGE: "distribution", MEASURE: "payment"})
     price = chain.clearing.flat.nodal_price.mean(BUS)
     duration = chain.market.duration
-    every = biddings(chain)
+    every = chain.bidding
     names = list(dict.fromkeys(bidding.bsp for bidding in every))
     profit = chain.settlement.data.profit
     return Outcome(

@@ -29,12 +29,11 @@ def report(chain: Chain) -> list[Table]:
     list of rich.table.Table
         Inputs; offers and activation; periods; forwarded volumes with their AC check; the
         TSO's clearing; disaggregation with its AC check; accounts and profits; indicators;
-        and a certificate for every strategic BSP. Units stand in the headers. A number
+        and the certificate where somebody leads. Units stand in the headers. A number
         that does not exist is "-", a saving against a cost of nothing "undefined".
     """
     figures = indicators(chain)
-    loaded = system_tables.lines(chain)
-    return [
+    tables = [
         *market_tables.inputs(chain),
         market_tables.activation(chain),
         market_tables.periods(chain),
@@ -42,12 +41,13 @@ def report(chain: Chain) -> list[Table]:
         system_tables.corners(chain),
         system_tables.tso_activation(chain),
         system_tables.interfaces(chain),
-        *([loaded] if loaded is not None else []),
+        system_tables.lines(chain),
         system_tables.delivery(chain),
         system_tables.final_check(chain),
         *money_tables.accounts(chain),
         money_tables.profits(chain),
         money_tables.shares(chain, figures),
         money_tables.savings(chain, figures),
-        *(money_tables.certificate(bidding) for bidding in market_tables.biddings(chain)),
+        money_tables.certificates(chain),
     ]
+    return [table for table in tables if table is not None]

@@ -59,7 +59,7 @@ class Case:
 
 def every_case() -> dict[str, Case]:
     """Return all cases by name."""
-    from benchmarks import blocks
+    from benchmarks import blocks, markets
 
-    cases = (*blocks.CASES,)
+    cases = (*blocks.CASES, *markets.CASES)
     return {case.name: case for case in cases}

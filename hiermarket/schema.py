@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from hiermarket.errors import DataError, Fault, some_labels
-from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER
+from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER, PERIOD
 from hiermarket.nomenclature import QUANTITIES, describe
 
 if TYPE_CHECKING:
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 #: On the flat dimension ``bid``: coordinate name → dimension of the unstacked result.
 BID_COORDS = {"bid_feeder": FEEDER, "bid_bsp": BSP, "bid_bus": BUS, "bid_block": BLOCK, "bid_direction": DIRECTION}
+#: The order of dimensions in flat arrays; any other dimension comes behind.
+FLAT_ORDER = ("corner", FEEDER, BID, BUS, "grid_bus", "grid_bid", "line", DIRECTION, PERIOD)
+
 #: On the flat dimension ``bus``.
 BUS_COORDS = {"bus_feeder": FEEDER, "bus_name": BUS}
 
 
 def freeze(dataset: xr.Dataset) -> xr.Dataset:
-    """Make every array of a Dataset read-only; returns a shallow copy."""
-    frozen = dataset.copy()
+    """Return a Dataset with every array read-only and its dimensions in one order (`FLAT_ORDER`)."""
+    frozen = dataset.transpose(*(dim for dim in FLAT_ORDER if dim in dataset.dims), ...)
     for name in frozen.variables:
         values = frozen[name].values
         if isinstance(values, np.ndarray) and name not in frozen.indexes:
@@ -35,6 +38,11 @@ def freeze(dataset: xr.Dataset) -> xr.Dataset:
             # assignment copies arrays of strings
             frozen[name].values.flags.writeable = False
     return frozen
+
+
+def freeze_array(array: xr.DataArray) -> xr.DataArray:
+    """Make the values of one array read-only; returns a copy."""
+    return freeze(array.to_dataset(name="_"))["_"].rename(array.name)
 
 
 def bare(array: xr.DataArray) -> xr.DataArray:

@@ -73,6 +73,7 @@ def bid_strategically(
     grid: LinDistFlow | None = None,
     reformulation: Reformulation | None = None,
     relinearise: int = 1,
+    tick: float = 0.0,
     solver: SolverOptions | None = None,
 ) -> StrategicBidding:
     """Find the offer prices with which a BSP earns most, rivals bidding as they do.
@@ -90,6 +91,10 @@ def bid_strategically(
     relinearise : int
         How often the bilevel problem is solved again with the losses linearised at its
         own result; none are needed without losses.
+    tick : float
+        Accepted bids are offered this much better than the price that they expect
+        [EUR/MWh], so that ties with rivals are won in the clearing by the tie rule too.
+        With 0 the offers are those of the optimum itself.
     solver : SolverOptions, optional
         Tolerances and limits.
 
@@ -132,7 +137,7 @@ def bid_strategically(
         losses = _losses_at(market, answer, grid)
         answer, gap = _bilevel(market, own, losses, truthful, reformulation, solver)
     expected = _expected(market, answer)
-    offers = _offers(market, own, expected).clip(market.rules.price_floor, market.rules.price_cap)
+    offers = _offers(market, own, expected, tick).clip(market.rules.price_floor, market.rules.price_cap)
     with_offers = market.with_bids(data.assign(price=(data.price.dims, offers.transpose(*data.price.dims).values)))
     clearing = clear_dso(with_offers, grid=grid, solver=solver)
     _warn_above_cap(market, own, expected)
@@ -244,7 +249,7 @@ def _margin(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
     return bare(market.bids.sign) * (paid_price(market, prices) - bare(market.bids.data.cost))
 
 
-def _offers(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset) -> xr.DataArray:
+def _offers(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, tick: float) -> xr.DataArray:
     """Choose, among equally good offers, those that say most.
 
     Stationarity of a bid leaves its price free on one side: an accepted bid may be
@@ -255,7 +260,7 @@ def _offers(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset) ->
     accepted = expected.activation > NEGLIGIBLE
     # withheld on purpose: the bid would be accepted at its cost, and its offer keeps it out
     withheld = ~accepted & (sign * (paid - bare(data.cost)) > NEGLIGIBLE)
-    chosen = paid.where(accepted, expected.offer.where(withheld, bare(data.cost)))
+    chosen = (paid - sign * tick).where(accepted, expected.offer.where(withheld, bare(data.cost)))
     return chosen.where(bare(own), bare(data.price)).transpose(BID, PERIOD)
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: A limit counts as binding this close to it, as broken this far beyond it [p.u., MVA].
 NEAR = 1e-5
 #: Above this many buses, only the buses with resources or at a limit are named.
-MOST_NAMES = 60
+MOST_NAMES = 100
 #: Width and height of a bus and a row of the map [inches].
 _STEP = (0.52, 0.85)
 

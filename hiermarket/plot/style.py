@@ -15,6 +15,7 @@ from hiermarket.nomenclature import QUANTITIES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
     from hiermarket.market.balancing_market import BalancingMarket
@@ -135,6 +136,13 @@ def legend_below(ax: Axes, *, columns: int = 6, offset: float = -0.2) -> None:
             handles, labels, loc="upper center", bbox_to_anchor=(0.5, offset), ncols=min(columns, len(handles)),
             columnspacing=1.4, handlelength=1.5,
         )  # fmt: skip
+
+
+def legend_beside(ax: Axes, handles: Sequence[Artist] | None = None) -> None:
+    """Put the legend of an axis to its right, where it hides nothing."""
+    found = ax.get_legend_handles_labels()[0] if handles is None else list(handles)
+    if found:
+        ax.legend(handles=found, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
 
 
 def own_axes(ax: Axes | None, size: Sequence[float]) -> Axes:

@@ -113,7 +113,7 @@ class BigM:
         for side, declared in (("primal", self.primal), ("dual", self.dual)):
             lacking = np.flatnonzero(bounds.lacks(side))
             if len(lacking) and declared is None:
-                raise UnboundedPairError(side, [part.name(pair) for pair in lacking])
+                raise UnboundedPairError(side, [part.name(pair) for pair in lacking.tolist()])
             if declared is not None:
                 filled[side][lacking] = declared
                 assumptions += [Assumption(int(part.pairs[pair]), side, declared) for pair in lacking]

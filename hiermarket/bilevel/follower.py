@@ -157,8 +157,9 @@ class Follower:
 
 def _as_tuple(items: Sequence[_Item]) -> tuple[_Item, ...]:
     """Return a tuple of one item, of several, or of a linopy container of named ones."""
-    if hasattr(items, "labels") and hasattr(items, "name"):
-        return (cast("_Item", items),)
+    # a container first: asking it for labels would align the arrays of all its members
     if hasattr(items, "items"):
         return tuple(item for _, item in items.items())
+    if hasattr(items, "labels"):
+        return (cast("_Item", items),)
     return tuple(items)

@@ -8,6 +8,7 @@ import numpy as np
 
 from hiermarket.labels import BID, BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD
 from hiermarket.plot.style import (
+    ALARM,
     COLOURS,
     INK,
     NEUTRAL,
@@ -139,12 +140,15 @@ def activation(chain: Chain, *, feeder: str | None = None, ax: Axes | None = Non
     }
     both = np.stack([tbm.sel({DIRECTION: "up"}).values, -tbm.sel({DIRECTION: "down"}).values])
     stacks["TBM"] = (both, NEUTRAL)
-    owner = market.feeders.feeder_of.loc[market.imbalance.indexes[BUS]].to_numpy()
-    need = market.imbalance.transpose(BUS, PERIOD).values[owner == name].sum(axis=0)
+    here = np.flatnonzero(flat.bus_feeder.values == name)
+    lost = (bare(flat.unserved) - bare(flat.spilled)).transpose(BUS, PERIOD).values[here]
+    stacks["not served"] = (lost, ALARM)
+    buses = flat.indexes[BUS][here]
+    need = market.imbalance.sel({BUS: buses}).transpose(BUS, PERIOD).values.sum(axis=0)
     with styled():
         axes = own_axes(ax, _ONE)
         edges = period_axis(axes, market.periods)
-        stack_periods(axes, stacks)
+        stack_periods(axes, stacks, hatched=frozenset({"not served"}))
         axes.stairs(need, edges, baseline=None, color=INK, lw=1.3, label="net imbalance")
         axes.axhline(0, color=INK, lw=0.8)
         axes.set_ylabel(label("activation").replace(" a ", " σa "))

@@ -67,17 +67,8 @@ def settlement(settled: Settlement, *, transmission: bool = False, ax: Axes | No
                 axes.barh(rows, part, 0.66, base[sign], color=colour, edgecolor="white", lw=0.5, label=told)
                 base[sign] = base[sign] + part
         totals = values[order].sum(axis=1)
-        axes.plot(
-            totals,
-            rows,
-            "D",
-            color="white",
-            mec=INK,
-            mew=1.2,
-            ms=5,
-            label="sum" if transmission else "sum of these items",
-            ls="none",
-        )
+        word = "sum" if transmission else "sum of these items"
+        axes.plot(totals, rows, "D", color="white", mec=INK, mew=1.2, ms=5, label=word, ls="none")
         axes.axvline(0, color=INK, lw=0.8)
         widest = float(max(base[1].max(initial=0.0), -base[-1].min(initial=0.0), 1e-9))
         for row, total in enumerate(totals):

@@ -1,0 +1,275 @@
+"""The command line: run a shipped case, list the cases. Libraries are loaded once a run begins."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hiermarket.errors import HiermarketError, MarketWarning
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+    from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.stages.coordination import Behaviour, Chain, Options
+
+#: Columns of tables that go to a file or a pipe [characters].
+FILE_WIDTH = 120
+
+app = typer.Typer(
+    help="Hierarchical TSO-DSO balancing markets.", no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+
+
+class Forwarding(StrEnum):
+    """How the DSO finds what it forwards, as written on the command line."""
+
+    SAFE_BOX = "safe-box"
+    MAXIMUM_REGULATION = "maximum-regulation"
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    *, version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"hiermarket {version_of('hiermarket')}")
+        raise typer.Exit
+
+
+@app.command()
+def cases() -> None:
+    """List the cases that are shipped, one line each."""
+    from hiermarket.market.cases import CASES
+
+    width = max(map(len, CASES))
+    for name, build in CASES.items():
+        about = (build.__doc__ or "").partition("\n")[0].removeprefix("Return ").rstrip(".")
+        typer.echo(f"{name:<{width}}  {about[:1].upper()}{about[1:]}")
+
+
+@app.command()
+def run(  # noqa: PLR0913  (a parameter for each option of the command line)
+    case: Annotated[str, typer.Argument(help="A shipped case: see `hiermarket cases`.", show_default=False)],
+    *,
+    leader: Annotated[
+        str | None, typer.Option(help="The BSP that bids strategically.", show_default="the one that offers most")
+    ] = None,
+    truthful: Annotated[bool, typer.Option("--truthful", help="Nobody leads: every BSP bids its cost.")] = False,
+    as_bid: Annotated[bool, typer.Option("--as-bid", help="Nobody leads: the prices of the case's bids.")] = False,
+    forwarding: Annotated[Forwarding, typer.Option(help="How volumes for the TSO are found.")] = Forwarding.SAFE_BOX,
+    undo: Annotated[bool, typer.Option("--undo", help="Let the TSO undo activations of the DSO.")] = False,
+    loss_passes: Annotated[int, typer.Option(min=0, help="Passes of linearised losses; 0 is lossless.")] = 2,
+    output: Annotated[Path, typer.Option(help="Folder for results and pictures.")] = Path(),
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Write three pictures.")] = True,
+    compare: Annotated[
+        bool | None,
+        typer.Option(
+            "--compare/--no-compare", help="Run every other behaviour too.", show_default="with two BSPs or more"
+        ),
+    ] = None,
+) -> None:
+    """Run a case through every stage, show its tables, write results and pictures."""
+    if sum([leader is not None, truthful, as_bid]) > 1:
+        raise typer.BadParameter("give only one of --leader, --truthful and --as-bid")
+    out, progress = _consoles()
+    with _plain_words(progress):
+        from hiermarket.market.cases import load_case
+        from hiermarket.results.report import report
+        from hiermarket.stages.coordination import AsBid, OneLeader, Truthful
+
+        clock = Stopwatch(progress)
+        with clock.running(f"Case {case}"):
+            market = load_case(case)
+        behaviour: Behaviour = Truthful() if truthful else AsBid()
+        if not (truthful or as_bid):
+            behaviour = OneLeader(leader if leader is not None else largest_bsp(market))
+        options = _options(behaviour, forwarding, loss_passes, undo=undo)
+        chain = _chain(market, options, clock)
+        for table in report(chain):
+            out.print(table, "")
+        for path in _write(chain, case, output, pictures=pictures):
+            out.print(f"Written: {path}", highlight=False, soft_wrap=True)
+        if compare if compare is not None else len(market.bids.bsps) > 1:
+            _compare(chain, market, clock, out)
+
+
+def largest_bsp(market: BalancingMarket) -> str:
+    """Return the BSP that offers the most energy, up and down together; the first of several.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        Bids and durations of the periods.
+
+    Returns
+    -------
+    str
+        The default leader of a run.
+    """
+    offered = (market.bids.data["volume"] * market.duration).sum("period")
+    return max(market.bids.bsps, key=lambda bsp: float(offered.values[market.bids.of(bsp).values].sum()))
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Says what is being done, and how long what is done has taken.
+
+    Parameters
+    ----------
+    console : Console
+        Where to; a terminal shows the running step too.
+    """
+
+    console: Console
+    _status: Status | None = field(default=None, init=False)
+    _step: str = field(default="", init=False)
+    _start: float = field(default=0.0, init=False)
+
+    def __call__(self, step: str) -> None:
+        """End the running step and begin another."""
+        self._end()
+        self._step, self._start = step, time.perf_counter()
+        if self._status is not None:
+            self._status.update(f"{step} …")
+
+    @contextmanager
+    def running(self, words: str) -> Iterator[None]:
+        """Time everything that is done inside, in steps where they are told."""
+        self.console.print(words, style="bold", highlight=False)
+        began = time.perf_counter()
+        with self.console.status(f"{words} …") as status:
+            self._status = status
+            try:
+                yield
+                self._end()
+            finally:
+                self._status, self._step = None, ""
+        self.console.print(f"  done in {time.perf_counter() - began:.1f} s", highlight=False)
+
+    def _end(self) -> None:
+        if self._step:
+            took = time.perf_counter() - self._start
+            self.console.print(f"  {self._step:<16} {took:6.1f} s", highlight=False)
+        self._step = ""
+
+
+def _consoles() -> tuple[Console, Console]:
+    """Return the consoles for results and for progress."""
+    from rich.console import Console
+
+    # a file or a pipe has no width of its own
+    width = None if Console().is_terminal or "COLUMNS" in os.environ else FILE_WIDTH
+    return Console(width=width), Console(stderr=True)
+
+
+@contextmanager
+def _plain_words(console: Console) -> Iterator[None]:
+    """End with the message of an error of the package, and show its warnings as notes."""
+    logging.getLogger("pypsa").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: object) -> None:
+            if issubclass(category, MarketWarning):
+                console.print(f"Note: {message}", style="yellow", markup=False, highlight=False)
+            else:
+                usual(message, category, *rest)  # type: ignore[arg-type]  # passed on as they came
+
+        warnings.filterwarnings("default", category=MarketWarning)
+        warnings.showwarning = show  # type: ignore[assignment]  # the rest of its parameters are passed on
+        try:
+            yield
+        except (HiermarketError, OSError) as error:
+            console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+
+
+def _options(behaviour: Behaviour, forwarding: Forwarding, loss_passes: int, *, undo: bool) -> Options:
+    from hiermarket.network.losses import LinDistFlow
+    from hiermarket.stages.capability import MaximumRegulation, SafeBox
+    from hiermarket.stages.coordination import Options
+
+    kind = SafeBox if forwarding is Forwarding.SAFE_BOX else MaximumRegulation
+    return Options(behaviour=behaviour, forwarding=kind(undo=undo), grid=LinDistFlow(loss_passes=loss_passes))
+
+
+def _chain(market: BalancingMarket, options: Options, clock: Stopwatch) -> Chain:
+    from hiermarket.stages.coordination import run_chain
+
+    with clock.running(f"Run: {_words(options.behaviour)}"):
+        return run_chain(market, options, progress=clock)
+
+
+def _words(behaviour: Behaviour) -> str:
+    """Name a behaviour."""
+    from hiermarket.stages.coordination import OneLeader, Truthful
+
+    if isinstance(behaviour, OneLeader):
+        return f"{behaviour.bsp} leads"
+    return "all truthful" if isinstance(behaviour, Truthful) else "as bid"
+
+
+def _write(chain: Chain, case: str, folder: Path, *, pictures: bool) -> list[Path]:
+    """Write the results and the pictures of a run; returns the files."""
+    from hiermarket.results.netcdf import write_results
+    from hiermarket.results.results import result_tree
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [write_results(result_tree(chain), folder / f"{case}.nc")]
+    if pictures:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        import matplotlib.pyplot as plt
+
+        from hiermarket import plot
+
+        drawn = {"feeder": plot.feeder_map(chain), "prices": plot.prices(chain), "capability": plot.capability(chain)}
+        for name, picture in drawn.items():
+            figure = picture.get_figure(root=True)
+            if figure is not None:
+                path = folder / f"{case}_{name}.png"
+                figure.savefig(path, dpi=160, bbox_inches="tight")
+                plt.close(figure)
+                written.append(path)
+    return written
+
+
+def _compare(chain: Chain, market: BalancingMarket, clock: Stopwatch, out: Console) -> None:
+    """Run every other behaviour of the market, and show them side by side."""
+    from hiermarket.results.report import Outcome, comparison, outcome
+    from hiermarket.stages.coordination import OneLeader, Truthful
+
+    outcomes: dict[str, Outcome | str] = {}
+    behaviours: list[Behaviour] = [Truthful(), *(OneLeader(bsp) for bsp in market.bids.bsps)]
+    if chain.options.behaviour not in behaviours:
+        behaviours.insert(0, chain.options.behaviour)
+    for behaviour in behaviours:
+        if behaviour == chain.options.behaviour:
+            outcomes[_words(behaviour)] = outcome(chain)
+            continue
+        try:
+            outcomes[_words(behaviour)] = outcome(_chain(market, replace(chain.options, behaviour=behaviour), clock))
+        except HiermarketError as error:
+            outcomes[_words(behaviour)] = str(error)
+    out.print(comparison(outcomes))

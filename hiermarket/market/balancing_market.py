@@ -11,16 +11,17 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.errors import Fault, MarketWarning, some_labels
+from hiermarket.errors import MarketWarning, some_labels
 from hiermarket.labels import BID, BUS, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.market.bids import Bids
 from hiermarket.market.bids import bids as read_bids
 from hiermarket.market.imbalance import Table, imbalance_of, tbm_of
+from hiermarket.market.market_faults import market_faults
 from hiermarket.network.feeder import Feeder
 from hiermarket.network.feeders import Feeders, combine, select
 from hiermarket.network.from_pypsa import feeder_from_pypsa
 from hiermarket.network.grid import TransmissionGrid
-from hiermarket.schema import bare, fault_where, freeze, raise_together
+from hiermarket.schema import bare, freeze, freeze_array, raise_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,7 @@ class MarketRules:
     price_cap : float
         Highest price of a bid [EUR/MWh].
     value_of_lost_load : float
-        Price of what cannot be balanced [EUR/MWh]; above the cap and every TBM price.
+        Price of what cannot be balanced [EUR/MWh]; above the size of every price and cost.
     price_floor : float
         Lowest price of a bid [EUR/MWh].
     """
@@ -59,9 +60,11 @@ class Transmission:
         Where each feeder hangs; not needed for one bus.
     bids : Bids or None
         Bids of the transmission grid, with ``feeder`` "transmission" and the grid's
-        buses; None for one provider "TBM" at the TBM's prices and limits.
+        buses ("transmission" is the only bus without a grid); None for one provider
+        "TBM" at the TBM's prices and limits.
     imbalance : DataArray (bus, period) or None
-        Imbalance of the transmission grid itself [MW], > 0 is a deficit.
+        Imbalance of the transmission grid itself [MW], > 0 is a deficit; buses that are
+        not named have none.
     """
 
     grid: TransmissionGrid | None = None
@@ -103,8 +106,12 @@ class BalancingMarket:
     transmission: Transmission
 
     def __post_init__(self) -> None:
-        raise_together([*_rule_faults(self), *_label_faults(self), *_transmission_faults(self)])
+        raise_together(market_faults(self))
+        side, own = self.transmission, self.transmission.imbalance
         object.__setattr__(self, "tbm", freeze(self.tbm))
+        object.__setattr__(self, "imbalance", freeze_array(self.imbalance.transpose(BUS, PERIOD)))
+        if own is not None:
+            object.__setattr__(self, "transmission", replace(side, imbalance=freeze_array(own.transpose(BUS, PERIOD))))
         _warn_of_trades_without_imbalance(self)
 
     @property
@@ -198,88 +205,11 @@ def balancing_market(
     )
 
 
-def _rule_faults(market: BalancingMarket) -> list[Fault]:
-    rules, tbm = market.rules, market.tbm
-    faults: list[Fault] = []
-    if not rules.price_floor < rules.price_cap:
-        found = f"{rules.price_floor} and {rules.price_cap}"
-        faults.append(Fault("rules.price_floor, price_cap", found, "floor < cap", "Raise the cap."))
-    highest = max(rules.price_cap, float(tbm.tbm_price.max()), float(market.bids.data.cost.max()))
-    if not np.isfinite(rules.value_of_lost_load) or rules.value_of_lost_load <= highest:
-        expected = f"more than every price and cost ({highest} EUR/MWh)"
-        remedy = "Raise it: otherwise shedding load is cheaper than balancing."
-        faults.append(Fault("rules.value_of_lost_load", str(rules.value_of_lost_load), expected, remedy))
-    faults += fault_where(
-        ~(abs(tbm.tbm_price) < np.inf),
-        tbm.tbm_price,
-        name="tbm_price",
-        expected="a number in EUR/MWh",
-        remedy="Give a price for every period.",
-    )
-    up, down = (tbm.tbm_price.sel({DIRECTION: d.value}, drop=True) for d in Direction)
-    remedy = "A TBM that buys dearer than it sells is an unlimited gain."
-    faults += fault_where(up < down, up, name="tbm_price", expected="up ≥ down", remedy=remedy)
-    price = market.bids.data.price
-    outside = (price > rules.price_cap) | (price < rules.price_floor)
-    expected = f"within [{rules.price_floor}, {rules.price_cap}] EUR/MWh"
-    faults += fault_where(outside, price, name="bids.price", expected=expected, remedy="Change the bid or the rules.")
-    return faults
-
-
-def _label_faults(market: BalancingMarket) -> list[Fault]:
-    data, nodes = market.bids.data, market.feeders.data.indexes[BUS]
-    faults: list[Fault] = []
-    strange = sorted(set(data.bid_node.values) - set(nodes))
-    if strange:
-        remedy = "Correct the feeder or the bus of these bids."
-        faults.append(Fault("bids.bus", some_labels(strange), "a bus of a feeder of the market", remedy))
-    for name, index in (("bids", data.indexes[PERIOD]), ("tbm", market.tbm.indexes[PERIOD])):
-        if not index.equals(market.feeders.data.indexes[PERIOD]):
-            found = f"{len(index)} periods from {index[0]}" if len(index) else "none"
-            expected = f"the {len(market.periods)} periods of the feeders from {market.periods[0]}"
-            faults.append(Fault(f"{name}.period", found, expected, "Use the same snapshots everywhere."))
-    faults += fault_where(
-        ~(abs(market.imbalance) < np.inf),
-        market.imbalance,
-        name="imbalance",
-        expected="a number in MW",
-        remedy="Fill it.",
-    )
-    return faults
-
-
-def _transmission_faults(market: BalancingMarket) -> list[Fault]:
-    side = market.transmission
-    if side.grid is None:
-        return []
-    buses, faults = set(side.grid.data.indexes[BUS]), []
-    if side.bids is None:
-        remedy = "Give the bids of the providers in the transmission grid."
-        faults.append(Fault("transmission.bids", "none", "bids where a grid is given", remedy))
-    hung = dict(side.interface or {})
-    missing = [name for name in market.feeder_names if name not in hung]
-    if missing:
-        faults.append(
-            Fault("transmission.interface", f"no {some_labels(missing)}", "a bus for every feeder", "Add it.")
-        )
-    strange = sorted({bus for bus in hung.values() if bus not in buses})
-    if side.imbalance is not None:
-        strange += sorted(set(side.imbalance.indexes[BUS]) - buses)
-    if side.bids is not None:
-        strange += sorted(set(side.bids.data.bid_bus.values) - buses)
-    if strange:
-        faults.append(Fault("transmission", some_labels(strange), "a bus of the transmission grid", "Correct it."))
-    schedule = side.grid.data.p_scheduled.sum(BUS)
-    size = np.abs(side.grid.data.p_scheduled).sum(BUS)
-    unbalanced = np.abs(schedule) > 1e-6 * np.maximum(size, 1.0)
-    remedy = "Set the generators' p_set so that it meets the load; the imbalance is given apart."
-    faults += fault_where(unbalanced, schedule, name="grid.p_scheduled", expected="a sum of 0 MW", remedy=remedy)
-    return faults
-
-
 def _warn_of_trades_without_imbalance(market: BalancingMarket) -> None:
     """Warn of an up bid below a down bid, or below the TBM's down price: it trades for nothing."""
     data = market.bids.data
+    if not data.sizes[BID]:
+        return
     up = (data.bid_direction == Direction.UP.value) & (data.volume > 0)
     down = (data.bid_direction == Direction.DOWN.value) & (data.volume > 0)
     tbm_up, tbm_down = (market.tbm.tbm_price.sel({DIRECTION: d.value}, drop=True) for d in Direction)

@@ -120,24 +120,32 @@ def _table_of(dataset: xr.Dataset) -> pd.DataFrame:
     return frame[frame["volume"].notna()] if "volume" in frame else frame
 
 
-def _from_table(table: pd.DataFrame, periods: pd.DatetimeIndex) -> Bids:
-    frame = table.copy()
-    if "block" not in frame:
-        frame["block"] = 0
+def _columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with every column, of numbers and strings; what is no number is NaN."""
     needed = [*LABEL_COLUMNS, "price", "volume"]
-    missing = [column for column in needed if column not in frame]
+    missing = [column for column in needed if column not in table and column != "block"]
     if missing:
         expected = f"columns {', '.join(needed)}"
         raise_together([Fault("bids", f"no column {', '.join(missing)}", expected, "Add the columns.")])
-    if "cost" not in frame:
-        frame["cost"] = frame["price"]
-    if "resource" not in frame:
-        frame["resource"] = ""
-    if "reactive_ratio" not in frame:
-        frame["reactive_ratio"] = 0.0
-    frame["block"] = frame["block"].astype(int)
-    for column in ("feeder", "bsp", "bus", "direction"):
-        frame[column] = frame[column].astype(str)
+    defaults: dict[str, float | str | pd.Series] = {
+        "block": 0,
+        "cost": table["price"],
+        "resource": "",
+        "reactive_ratio": 0.0,
+    }
+    frame = table.assign(**{column: value for column, value in defaults.items() if column not in table})
+    for column in VALUE_COLUMNS:
+        frame[column] = pd.to_numeric(frame[column], errors="coerce")
+    number = pd.to_numeric(frame["block"], errors="coerce")
+    uneven = ~(number % 1 == 0)
+    if uneven.any():
+        found = some_labels([str(value) for value in frame.loc[uneven, "block"]])
+        raise_together([Fault("bids.block", found, "an integer", "Number the blocks of a bid curve.")])
+    return frame.astype({"block": int, "feeder": str, "bsp": str, "bus": str, "direction": str})
+
+
+def _from_table(table: pd.DataFrame, periods: pd.DatetimeIndex) -> Bids:
+    frame = _columns(table)
     keys = [bid_label(f, b, n, k, d) for f, b, n, k, d in frame[list(LABEL_COLUMNS)].itertuples(index=False)]
     frame[BID] = keys
     order = pd.Index(pd.unique(frame[BID]), name=BID)

@@ -28,7 +28,8 @@ def imbalance_of(source: Table, feeders: Feeders) -> xr.DataArray:
     source : DataFrame, path of a CSV file, or DataArray
         A table with columns ``feeder, bus, imbalance`` [MW, > 0 is a deficit] and
         optionally ``period`` (default: the same in every period); or an array with
-        dims among (feeder, bus, period). Buses that are not named have none.
+        dims among (feeder, bus, period), NaN where a feeder has no such bus. Buses that
+        are not named have none.
     feeders : Feeders
         The grids, whose buses and periods are known.
 
@@ -49,14 +50,16 @@ def imbalance_of(source: Table, feeders: Feeders) -> xr.DataArray:
         raise_together([Fault("imbalance", f"no column {', '.join(missing)}", "feeder, bus, imbalance", "Add them.")])
     nodes = [flat_bus(str(f), str(b)) for f, b in zip(frame[FEEDER], frame[BUS], strict=True)]
     frame = frame.assign(node=nodes, value=pd.to_numeric(frame["imbalance"], errors="coerce"))
+    if isinstance(source, xr.DataArray):
+        # an array over feeders with unlike buses has gaps where there is no such bus
+        frame = frame[frame["value"].notna() | frame["node"].isin(feeders.data.indexes[BUS])]
     return _placed(frame, feeders.data.indexes[BUS], pd.DatetimeIndex(periods), "imbalance")
 
 
 def _frame(source: Table) -> pd.DataFrame:
     if isinstance(source, xr.DataArray):
         array = source if FEEDER in source.dims else source.expand_dims(FEEDER)
-        frame = array.rename("imbalance").to_dataframe().reset_index()
-        return frame[frame["imbalance"].notna()]
+        return array.rename("imbalance").to_dataframe().reset_index()
     if isinstance(source, pd.DataFrame):
         return source
     return pd.read_csv(Path(source), dtype={FEEDER: str, BUS: str})
@@ -94,7 +97,7 @@ def _placed(frame: pd.DataFrame, nodes: pd.Index, periods: pd.DatetimeIndex, nam
 
 
 def tbm_of(
-    prices: xr.DataArray | pd.DataFrame | Mapping[str, float | Sequence[float]],
+    prices: xr.DataArray | pd.DataFrame | Mapping[str, float | Sequence[float] | pd.Series],
     feeders: Feeders,
     limit: xr.DataArray | float = np.inf,
 ) -> xr.Dataset:
@@ -117,25 +120,59 @@ def tbm_of(
     Raises
     ------
     DataError
-        When a direction or period is missing.
+        When a direction, or a label of the limit, is missing or unknown, or a row of
+        prices has another length than the periods.
     """
-    periods = feeders.data.indexes[PERIOD]
+    periods = pd.DatetimeIndex(feeders.data.indexes[PERIOD])
+    columns: dict[str, object]
     if isinstance(prices, xr.DataArray):
-        columns = {str(d): prices.sel({DIRECTION: d}).to_series() for d in prices.indexes[DIRECTION]}
+        columns = {str(d): prices.sel({DIRECTION: d}, drop=True).to_series() for d in prices.indexes[DIRECTION]}
     elif isinstance(prices, pd.DataFrame):
-        columns = {str(c): prices[c] for c in prices}
+        table = prices.set_index(PERIOD) if PERIOD in prices else prices
+        table = table.set_axis(pd.to_datetime(table.index))
+        columns = {str(c): table[c] for c in table}
     else:
-        columns = {
-            str(d): pd.Series(p if isinstance(p, Sequence) else [p] * len(periods), index=periods)
-            for d, p in prices.items()
-        }
+        columns = {str(d): p for d, p in prices.items()}
     missing = [d for d in DIRECTIONS if d not in columns]
-    if missing:
-        raise_together([Fault("tbm_price", f"no {', '.join(missing)}", "prices for up and down", "Add them.")])
-    values = np.stack([columns[d].reindex(periods).to_numpy(dtype=float) for d in DIRECTIONS])
-    coords = {DIRECTION: list(DIRECTIONS), PERIOD: periods}
-    price = xr.DataArray(values, dims=(DIRECTION, PERIOD), coords=coords)
-    names = {FEEDER: feeders.roots.index.rename(FEEDER)}
-    most = xr.DataArray(limit).broadcast_like(xr.DataArray(np.zeros(len(names[FEEDER])), coords=names, dims=FEEDER))
-    most = most.broadcast_like(price).transpose(FEEDER, DIRECTION, PERIOD).astype(float)
-    return xr.Dataset({"tbm_price": price, "tbm_limit": most})
+    faults = [Fault("tbm_price", f"no {', '.join(missing)}", "prices for up and down", "Add them.")] if missing else []
+    rows = {d: _by_period(columns[d], periods) for d in DIRECTIONS if d in columns}
+    for d, row in rows.items():
+        if row.shape != periods.shape:
+            found, expected = f"{row.size} values for {d}", f"one number, or {len(periods)}: one for each period"
+            faults.append(Fault("tbm_price", found, expected, "Give a price for every period."))
+    wanted = {FEEDER: feeders.roots.index.rename(FEEDER), DIRECTION: pd.Index(DIRECTIONS), PERIOD: periods}
+    array = xr.DataArray(limit)
+    faults += _label_faults(array, wanted)
+    raise_together(faults)
+    price = xr.DataArray(
+        np.stack([rows[d] for d in DIRECTIONS]),
+        dims=(DIRECTION, PERIOD),
+        coords={DIRECTION: list(DIRECTIONS), PERIOD: periods},
+    )
+    array = array.sel({dim: wanted[str(dim)] for dim in array.dims}).astype(float)
+    every = xr.DataArray(np.zeros([len(index) for index in wanted.values()]), coords=wanted, dims=list(wanted))
+    return xr.Dataset({"tbm_price": price, "tbm_limit": array.broadcast_like(every).transpose(*wanted)})
+
+
+def _by_period(prices: object, periods: pd.DatetimeIndex) -> np.ndarray:
+    """Return prices by period; NaN where a series has none, another length where a sequence does not fit."""
+    if isinstance(prices, pd.Series):
+        return np.asarray(pd.to_numeric(prices.reindex(periods), errors="coerce"), dtype=float)
+    values = np.asarray(prices, dtype=float)
+    return np.full(len(periods), float(values)) if values.ndim == 0 else values
+
+
+def _label_faults(limit: xr.DataArray, wanted: Mapping[str, pd.Index]) -> list[Fault]:
+    """Report dimensions and labels of a limit that are unknown, and labels that are missing."""
+    faults = []
+    for dim in limit.dims:
+        if dim not in wanted or dim not in limit.indexes:
+            expected = f"labelled dims among {tuple(wanted)}"
+            faults.append(Fault("tbm_limit", f"dim {dim!r}", expected, "Rename or label the dimension."))
+            continue
+        apart = list(limit.indexes[dim].symmetric_difference(wanted[str(dim)]))
+        if apart:
+            expected = f"the {len(wanted[str(dim)])} labels of the market"
+            remedy = "Give one limit for every label."
+            faults.append(Fault(f"tbm_limit.{dim}", f"missing or unknown: {some_labels(apart)}", expected, remedy))
+    return faults

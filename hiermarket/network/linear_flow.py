@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from hiermarket.network.feeders import Feeders
     from hiermarket.network.losses import LossTerms
-    from hiermarket.network.topology import Ints
     from hiermarket.network.per_unit import Floats
+    from hiermarket.network.topology import Ints
 
 #: The dimension of unit injections: the n-th resource of every feeder.
 RANK = "rank"
@@ -106,7 +106,8 @@ def linear_flow(feeders: Feeders, losses: LossTerms, p: xr.DataArray, q: xr.Data
     Returns
     -------
     Dataset
-        ``v (bus, period)`` [p.u.], ``p_flow, q_flow (bus, period)`` (NaN at roots),
+        ``v (bus, period)`` [p.u.], 0 where the linear model drops below it (then there is
+        no power flow either); ``p_flow, q_flow (bus, period)`` (NaN at roots),
         ``p_interface (feeder, period)`` [MW], > 0 into the feeder: as of the AC power flow.
     """
     system = _System(feeders, losses)
@@ -122,7 +123,8 @@ def linear_flow(feeders: Feeders, losses: LossTerms, p: xr.DataArray, q: xr.Data
         P[system.here, t], Q[system.here, t], w[system.here, t] = np.split(system.factor(t).solve(known), 3)
         np.add.at(interface[:, t], system.feeder_number[first], P[system.here[first], t])
     coords = {BUS: system.buses, PERIOD: system.periods}
-    flows = {name: ((BUS, PERIOD), values) for name, values in (("v", np.sqrt(w)), ("p_flow", P), ("q_flow", Q))}
+    v = np.sqrt(np.maximum(w, 0.0))
+    flows = {name: ((BUS, PERIOD), values) for name, values in (("v", v), ("p_flow", P), ("q_flow", Q))}
     result = xr.Dataset(flows, coords=coords)
     names = {FEEDER: feeders.roots.index.rename(FEEDER), PERIOD: system.periods}
     return result.assign(p_interface=xr.DataArray(interface, coords=names, dims=(FEEDER, PERIOD)))

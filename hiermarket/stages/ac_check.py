@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import xarray as xr
 
+from hiermarket.labels import BID, BUS, FEEDER, PERIOD
 from hiermarket.network.power_flow import power_flow, violations
-from hiermarket.schema import bare
+from hiermarket.schema import bare, positions
 from hiermarket.stages.clearing_model import at_bus_values
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
+
+#: Below this voltage no grid has an operating point [p.u.].
+LOWEST = 0.5
 
 
 def injections(
@@ -46,15 +51,59 @@ def injections(
 def ac_state(market: BalancingMarket, p: xr.DataArray, q: xr.DataArray) -> xr.Dataset:
     """Solve the AC power flow and name what it breaks.
 
+    Parameters
+    ----------
+    market : BalancingMarket
+        The grids.
+    p, q : DataArray (bus, period)
+        Net injections [MW, Mvar]; NaN in feeders and periods without a clearing.
+
     Returns
     -------
     Dataset
         ``v, p_flow, q_flow, p_interface, loss, converged`` of the power flow, and
         ``undervoltage, overvoltage (bus, period)`` [p.u.], ``overload (bus, period)``
-        [MVA], all ≥ 0; NaN where it did not converge.
+        [MVA], all ≥ 0; NaN where it did not converge, or an injection is NaN.
     """
-    state = power_flow(market.feeders, p, q)
-    return state.merge(violations(market.feeders, state))
+    known = p.notnull() & q.notnull()
+    state = power_flow(market.feeders, p.fillna(0.0), q.fillna(0.0))
+    state = state.merge(violations(market.feeders, state))
+    return state if bool(known.all()) else without(state, failed_in(known, market), market)
+
+
+def state_or_linear(ac: xr.Dataset, linear: xr.Dataset) -> xr.Dataset:
+    """Return ``v, p_flow, q_flow`` of the AC state, of the linear one where there is none, of no flow without both.
+
+    Voltages of the linear one count as `LOWEST` at least: losses are linearised around them.
+    """
+    nothing = {"v": 1.0, "p_flow": 0.0, "q_flow": 0.0}
+    linear = linear.assign(v=linear["v"].clip(min=LOWEST))
+    return xr.Dataset({name: bare(ac[name]).fillna(bare(linear[name])).fillna(nothing[name]) for name in nothing})
+
+
+def failed_in(known: xr.DataArray, market: BalancingMarket) -> xr.DataArray:
+    """Return (feeder, period): whether anything of (bus, period) is not known."""
+    names, owner = market.feeder_names, market.feeders.feeder_of
+    place = positions(names, owner.loc[known[BUS].values].to_numpy())
+    gone = np.zeros((len(names), known.sizes[PERIOD]), dtype=bool)
+    np.logical_or.at(gone, place, ~known.transpose(BUS, PERIOD).values)
+    return xr.DataArray(gone, dims=(FEEDER, PERIOD), coords={FEEDER: names, PERIOD: market.periods})
+
+
+def without(values: xr.Dataset, failed: xr.DataArray, market: BalancingMarket) -> xr.Dataset:
+    """Return values by bus, bid or feeder with NaN (False for flags) in failed feeders and periods."""
+    if not bool(failed.any()):
+        return values
+    at_bus = failed.sel({FEEDER: xr.DataArray(market.feeders.data["bus_feeder"].values, dims=BUS)}).drop_vars(FEEDER)
+    at_bid = failed.sel({FEEDER: xr.DataArray(market.bids.data["bid_feeder"].values, dims=BID)}).drop_vars(FEEDER)
+    masked = values.copy()
+    for name, array in values.items():
+        at = at_bus if BUS in array.dims else at_bid if BID in array.dims else failed
+        if PERIOD in array.dims and (at is not failed or FEEDER in array.dims):
+            labels = {dim: array.indexes[dim] for dim in at.dims if dim in array.indexes}
+            gone = at.assign_coords(labels)
+            masked[name] = array.where(~gone, False if array.dtype == bool else np.nan)
+    return masked
 
 
 def checked(state: xr.Dataset, linear_interface: xr.DataArray) -> dict[str, xr.DataArray]:

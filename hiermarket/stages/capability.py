@@ -16,7 +16,7 @@ from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, positions
 from hiermarket.solving.blocks import solve_blocks
 from hiermarket.solving.program import program_of, write_back
-from hiermarket.stages.ac_check import ac_state, injections
+from hiermarket.stages.ac_check import ac_state, injections, state_or_linear
 
 if TYPE_CHECKING:
     import linopy
@@ -184,9 +184,7 @@ def _state(market: BalancingMarket, clearing: DsoClearing, extra: xr.DataArray) 
     p, q = injections(market, activation, clearing.recourse.fillna(0.0))
     if clearing.grid.loss_passes == 0:
         return linear_flow(market.feeders, lossless(market.feeders), p, q)
-    ac = ac_state(market, p, q)
-    linear = linear_flow(market.feeders, clearing.losses, p, q)
-    return xr.Dataset({name: bare(ac[name]).fillna(bare(linear[name])) for name in ("v", "p_flow", "q_flow")})
+    return state_or_linear(ac_state(market, p, q), linear_flow(market.feeders, clearing.losses, p, q))
 
 
 def _limits_at(market: BalancingMarket, clearing: DsoClearing, who: Resources, extra: xr.DataArray) -> Limits:
@@ -217,6 +215,8 @@ def _largest(
     """Solve (12) or (13) for limits linearised at one or more states."""
     import linopy
 
+    if not most[0].size:
+        return (*most, 0)
     with linopy.options as options:
         options.set_value(semantics="v1")
         model = linopy.Model(sparse=True)

@@ -44,7 +44,8 @@ def disaggregate(market: BalancingMarket, clearing: DsoClearing, cleared: TsoCle
     -------
     Disaggregation
         Final activations [MW], and by AC power flow: voltages, violations, and what the
-        interface delivers beside what was cleared.
+        interface delivers beside what was cleared. NaN without a clearing of stage 1; a
+        period without one of the TSO changes nothing.
     """
     before = bare(clearing.flat.activation).fillna(0.0)
     after = before + bare(cleared.flat.change).fillna(0.0)
@@ -55,7 +56,7 @@ def disaggregate(market: BalancingMarket, clearing: DsoClearing, cleared: TsoCle
     planned = clearing.scheduled_import + up - down - bare(cleared.flat.cleared_delivery)
     flat = xr.Dataset(
         {
-            "final_activation": after,
+            "final_activation": after.where(clearing.flat.activation.notnull()),
             "delivered": delivered,
             "cleared_delivery": bare(cleared.flat.cleared_delivery),
             **checked(states[1], planned),

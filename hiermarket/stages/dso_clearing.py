@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from hiermarket.errors import MarketWarning, some_labels
 from hiermarket.labels import BID, BUS, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, LossTerms, linearise, lossless
 from hiermarket.nomenclature import describe
-from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, positions
+from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, labels_where, positions
 from hiermarket.solving.blocks import BlockAnswers, components, solve_blocks
 from hiermarket.solving.program import Program, program_of, write_back
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
-from hiermarket.stages.ac_check import ac_state, checked, injections, scheduled
+from hiermarket.stages.ac_check import ac_state, checked, injections, scheduled, state_or_linear, without
 from hiermarket.stages.clearing_model import RECOURSE, clearing_cost, clearing_model, tie_costs
 
 if TYPE_CHECKING:
     import linopy
 
     from hiermarket.market.balancing_market import BalancingMarket
-    from hiermarket.solving.program import Floats, Ints
+    from hiermarket.solving.program import Floats
 
 #: Number of each outcome in ``status``.
 STATUS = {outcome: number for number, outcome in enumerate(Outcome)}
@@ -108,7 +111,8 @@ def clear_dso(
     Equations (1)–(8) of docs/model.md. Ties are decided lexicographically: minimum
     cost, then minimum TBM volume, then minimum gross activation, then the order of the
     bids. Prices are those of the first step. Each loss pass linearises around the AC
-    state of the pass before.
+    state of the pass before. Without a power flow of the schedule itself there is no
+    exchange to compare with: a warning, and no clearing of that feeder and period.
 
     References
     ----------
@@ -119,17 +123,18 @@ def clear_dso(
     plan = market.feeders.data
     terms = lossless(market.feeders)
     imports = linear_flow(market.feeders, terms, bare(plan.p_scheduled), bare(plan.q_scheduled)).p_interface
-    solves = 0
+    unknown, solves = xr.zeros_like(imports, dtype=bool), 0
     cleared = _one_pass(market, terms, imports, grid, solver)
     solves += cleared.answers.solves
     if grid.loss_passes:
-        imports = bare(scheduled(market).p_interface)
+        true = bare(scheduled(market).p_interface)
+        unknown, imports = true.isnull(), true.fillna(imports)
     for _ in range(grid.loss_passes):
         p, q = injections(market, cleared.values.activation, cleared.values)
         terms = linearise(market.feeders, _state_to_linearise(market, cleared.values, p, q), grid.losses)
         cleared = _one_pass(market, terms, imports, grid, solver)
         solves += cleared.answers.solves
-    flat = _with_ac_check(market, cleared.values, imports)
+    flat = _with_ac_check(market, _without_schedule(market, cleared.values, unknown), imports)
     return DsoClearing(flat=freeze(describe(flat)), losses=terms, scheduled_import=imports, grid=grid, solves=solves)
 
 
@@ -156,7 +161,7 @@ def _one_pass(
         blocks = components(program)
         answers = solve_blocks(program, solver, block_of_column=blocks, then=_ranks(model, market, program))
         write_back(model, program, answers.x, answers.dual, float(np.nansum(answers.objective)))
-        return _Pass(_values(model, market, answers, block_of_feeder(model, market, program, blocks)), answers)
+        return _Pass(_values(model, market, _outcomes(model, market, program, answers)), answers)
 
 
 def _ranks(model: linopy.Model, market: BalancingMarket, program: Program) -> list[Floats]:
@@ -172,13 +177,28 @@ def _ranks(model: linopy.Model, market: BalancingMarket, program: Program) -> li
     return ranks
 
 
-def block_of_feeder(model: linopy.Model, market: BalancingMarket, program: Program, blocks: Ints) -> Ints:
-    """Return the number of the block of each feeder and period, (feeder, period)."""
-    label = model.variables["Interface-tbm"].labels.isel({DIRECTION: 0}).transpose(FEEDER, PERIOD).values
-    return np.asarray(blocks[np.searchsorted(program.columns, label)])
+def _outcomes(model: linopy.Model, market: BalancingMarket, program: Program, answers: BlockAnswers) -> xr.DataArray:
+    """Return the worst outcome of the blocks of each feeder and period, (feeder, period).
+
+    A branch without impedance or losses leaves voltages, or reactive flows, in blocks of
+    their own: a feeder's period has a clearing when all of them have.
+    """
+    names, bids = market.feeder_names, market.bids.data
+    owner = {BUS: market.feeders.feeder_of, BID: pd.Series(bids.bid_feeder.values, index=bids.indexes[BID])}
+    codes = np.array([STATUS[outcome] for outcome in answers.outcome], dtype=np.int8)
+    worst = np.zeros((len(names), len(market.periods)), dtype=np.int8)
+    for name in model.variables:
+        variable = model.variables[name]
+        dim = next(d for d in (FEEDER, BUS, BID) if d in variable.dims)
+        labels = variable.labels.transpose(dim, PERIOD, ...)
+        of = labels.indexes[dim]
+        feeder = positions(names, of if dim == FEEDER else owner[dim].loc[of].to_numpy())
+        found = codes[answers.block_of_column[np.searchsorted(program.columns, labels.values)]]
+        np.maximum.at(worst, feeder, found if found.ndim == 2 else found.max(axis=2))
+    return xr.DataArray(worst, dims=(FEEDER, PERIOD), coords={FEEDER: names, PERIOD: market.periods})
 
 
-def _values(model: linopy.Model, market: BalancingMarket, answers: BlockAnswers, block: Ints) -> xr.Dataset:
+def _values(model: linopy.Model, market: BalancingMarket, status: xr.DataArray) -> xr.Dataset:
     """Read the solved model into arrays under their public names."""
     duration = bare(market.duration)
     dual = {name: model.constraints[name].dual for name in model.constraints}
@@ -194,22 +214,20 @@ def _values(model: linopy.Model, market: BalancingMarket, answers: BlockAnswers,
     a, g = solved["Bid-activation"], solved["Interface-tbm"]
     of_bids = duration * per_feeder(sign * price * a, market)
     of_tbm = duration * (direction * bare(market.tbm.tbm_price) * g).sum(DIRECTION, skipna=False)
-    codes = np.array([STATUS[outcome] for outcome in answers.outcome], dtype=np.int8)
     named = {
-        "price": price,
         "activation": a,
         "tbm_volume": g,
         "nodal_price": nodal.sel({BUS: buses}),
         "reactive_price": reactive.sel({BUS: buses}),
-        "voltage": np.sqrt(solved["Bus-v_sq"]),
+        "voltage": np.sqrt(solved["Bus-v_sq"].clip(min=0.0)),
         "p_flow": solved["Line-p"].reindex({BUS: buses}),
         "q_flow": solved["Line-q"].reindex({BUS: buses}),
         **{public(name): solved[name].reindex({BUS: buses}) for name in RECOURSE},
         "clearing_cost": of_bids + of_tbm,
-        "status": xr.DataArray(codes[block], dims=(FEEDER, PERIOD)),
     }
     coords = {**market.bids.data[list(BID_COORDS)].coords, **market.feeders.data[list(BUS_COORDS)].coords}
-    return xr.Dataset({name: bare(array) for name, array in named.items()}).assign_coords(coords)
+    values = without(xr.Dataset({name: bare(array) for name, array in named.items()}), status != 0, market)
+    return values.assign(price=price, status=status).assign_coords(coords)
 
 
 def per_feeder(per_bid: xr.DataArray, market: BalancingMarket) -> xr.DataArray:
@@ -223,10 +241,22 @@ def per_feeder(per_bid: xr.DataArray, market: BalancingMarket) -> xr.DataArray:
 
 def _state_to_linearise(market: BalancingMarket, values: xr.Dataset, p: xr.DataArray, q: xr.DataArray) -> xr.Dataset:
     """Return the AC state of a clearing; the linear one where the power flow has no solution."""
-    ac = ac_state(market, p, q)
     linear = values[["voltage", "p_flow", "q_flow"]].rename(voltage="v")
-    ac = ac[["v", "p_flow", "q_flow"]]
-    return xr.Dataset({name: bare(ac[name]).fillna(bare(linear[name])) for name in ac})
+    return state_or_linear(ac_state(market, p, q), linear)
+
+
+def _without_schedule(market: BalancingMarket, values: xr.Dataset, unknown: xr.DataArray) -> xr.Dataset:
+    """Take the clearing away, with a warning, where the schedule itself has no power flow."""
+    if not bool(unknown.any()):
+        return values
+    warnings.warn(
+        f"The schedule has no AC power flow at {some_labels(labels_where(unknown))}: correct it, or clear without "
+        "loss passes. These feeders and periods have no clearing.",
+        MarketWarning,
+        stacklevel=3,
+    )
+    status = values.status.where(~unknown.values, STATUS[Outcome.TROUBLE])
+    return without(values, unknown, market).assign(price=values.price, status=status)
 
 
 def _with_ac_check(market: BalancingMarket, values: xr.Dataset, imports: xr.DataArray) -> xr.Dataset:

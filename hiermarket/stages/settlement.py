@@ -192,8 +192,9 @@ def _profit(
     """Payment less true cost of every local provider, (bsp, period) [EUR]."""
     final = bare(clearing.flat.activation).fillna(0.0) + bare(cleared.flat.change).fillna(0.0)
     cost = bare(market.duration) * bare(market.bids.sign) * bare(market.bids.data.cost) * final
-    parts = []
-    for bsp in market.bids.bsps:
+    names = pd.Index(market.bids.bsps, name=BSP, dtype=object)
+    values = np.zeros((len(names), cost.sizes[PERIOD]))
+    for row, bsp in enumerate(names):
         spent = cost.isel({BID: market.bids.data.bid_bsp.values == bsp}).sum(BID)
-        parts.append(payment.sel({ACCOUNT: bsp_account(bsp)}, drop=True).sum(ITEM) - spent)
-    return xr.concat(parts, dim=pd.Index(market.bids.bsps, name=BSP)).transpose(BSP, PERIOD)
+        values[row] = (payment.sel({ACCOUNT: bsp_account(bsp)}, drop=True).sum(ITEM) - spent).values
+    return xr.DataArray(values, dims=(BSP, PERIOD), coords={BSP: names, PERIOD: market.periods})

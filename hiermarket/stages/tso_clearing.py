@@ -183,10 +183,14 @@ def clear_needs(
         blocks = components(program)
         answers = solve_blocks(program, solver, block_of_column=blocks, then=_ranks(model, program.columns))
         write_back(model, program, answers.x, answers.dual, float(np.nansum(answers.objective)))
-        label = model.variables["Bus-unserved"].labels.isel({BUS: 0}).values
-        numbers = blocks[np.searchsorted(program.columns, label)]
+        # every island of the grid is a block of its own: a period has a clearing when all have
+        label = model.variables["Bus-unserved"].labels.transpose(BUS, PERIOD).values
         codes = np.array([list(Outcome).index(outcome) for outcome in answers.outcome], dtype=np.int8)
-        flat = _values(market, model, need, forwarded).assign(grid_status=((PERIOD,), codes[numbers]))
+        worst = codes[blocks[np.searchsorted(program.columns, label)]].max(axis=0)
+        values = _values(market, model, need, forwarded)
+        known = xr.DataArray(worst == 0, dims=PERIOD, coords={PERIOD: market.periods})
+        found = [name for name in values if name not in ("need", "interface_factor")]
+        flat = values.assign({name: values[name].where(known) for name in found}).assign(grid_status=(PERIOD, worst))
     return TsoClearing(flat=freeze(describe(flat)), grid_bids=offers, solves=answers.solves)
 
 

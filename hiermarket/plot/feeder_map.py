@@ -202,7 +202,8 @@ def _branches(axes: Axes, parents: dict[str, str], places: Places, shown: _State
 def _buses(axes: Axes, places: Places, shown: _State) -> None:
     x, y = np.array([places[bus] for bus in shown.buses], dtype=float).T
     known = np.isfinite(shown.voltage)
-    axes.scatter(x[~known], y[~known], s=55, color=FAINT, zorder=2)
+    if not known.all():
+        axes.scatter(x[~known], y[~known], s=75, color=FAINT, zorder=2, label="no AC solution")
     dots = axes.scatter(
         x[known], y[known], s=75, c=shown.voltage[known], cmap="cividis", zorder=3, edgecolors="white", lw=0.6
     )

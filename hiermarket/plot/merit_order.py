@@ -70,16 +70,8 @@ def merit_order(
             for k in order:
                 bsp = str(data.bid_bsp.values[k])
                 for width, alpha in ((volume[k, t], 0.28), (np.nan_to_num(active[k, t]), 1.0)):
-                    axes.bar(
-                        edge,
-                        price[k, t],
-                        sign * width,
-                        align="edge",
-                        color=colours[bsp],
-                        alpha=alpha,
-                        ec="white",
-                        lw=0.5,
-                    )
+                    box = axes.bar(edge, price[k, t], sign * width, align="edge", color=colours[bsp], alpha=alpha)
+                    box[0].set(edgecolor="white", linewidth=0.5)
                 ends = (edge, edge + sign * volume[k, t])
                 axes.plot(ends, (price[k, t], price[k, t]), color=colours[bsp], lw=2.0, solid_capstyle="butt")
                 edge += sign * float(volume[k, t])

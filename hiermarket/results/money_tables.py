@@ -173,9 +173,10 @@ class Outcome:
     ----------
     leader : str
         The strategic BSP; empty where nobody leads.
-    at_cost, leading, whole_chain : float
-        The leader's profit [EUR]: in stage 1 at its cost, in stage 1 with its offers, and
-        with these over both markets; NaN where nobody leads.
+    at_cost, expected, leading, whole_chain : float
+        The leader's profit [EUR]: in the distribution markets when it bids its cost, as it
+        expects with its offers (ties in its favour), as these are cleared by the tie rule,
+        and over both markets; NaN where nobody leads.
     mean_price : float
         Nodal price, mean over buses and periods by duration [EUR/MWh].
     local_share : float
@@ -188,6 +189,7 @@ class Outcome:
 
     leader: str
     at_cost: float
+    expected: float
     leading: float
     whole_chain: float
     mean_price: float
@@ -221,6 +223,7 @@ def outcome(chain: Chain) -> Outcome:
     return Outcome(
         leader=", ".join(names),
         at_cost=sum((profit_of(b.bsp, b.market, b.truthful) for b in every), 0.0) if every else np.nan,
+        expected=sum((b.objective for b in every), 0.0) if every else np.nan,
         leading=sum(profit_of(name, chain.market, chain.clearing) for name in names) if names else np.nan,
         whole_chain=sum(float(profit.sel({BSP: name}).sum()) for name in names) if names else np.nan,
         mean_price=float((price * duration).sum() / duration.sum()),
@@ -248,17 +251,21 @@ def comparison(outcomes: Mapping[str, Outcome | str]) -> Table:
     for name, found in outcomes.items():
         if isinstance(found, str):
             reasons.append(f"{name}: {found}")
-            rows.append([name, *([np.nan] * 6), "no result"])
+            rows.append([name, *([np.nan] * 7), "no result"])
             continue
         held = {None: "-", True: "holds", False: "FAILS"}[found.certified]
         rows.append(
-            [name, found.at_cost, found.leading, found.whole_chain, found.mean_price, 100 * found.local_share,
-             _saving(found.saving), held]
+            [name, found.at_cost, found.expected, found.leading, found.whole_chain, found.mean_price,
+             100 * found.local_share, _saving(found.saving), held]
         )  # fmt: skip
     columns = [
-        Column("Behaviour"), Column("Leader's profit at cost", "EUR"), Column("Leader's profit leading", "EUR"),
-        Column("both markets", "EUR"), Column("Mean nodal price", "EUR/MWh"), Column("Local share", "%"),
-        Column("Saving as payment", "%"), Column("Certificate"),
+        Column("Behaviour"), Column("Leader's profit at cost", "EUR"), Column("expected", "EUR"),
+        Column("cleared", "EUR"), Column("both markets", "EUR"), Column("Mean nodal price", "EUR/MWh"),
+        Column("Local share", "%"), Column("Saving as payment", "%"), Column("Certificate"),
     ]  # fmt: skip
-    note = "\n".join(["After the distribution market; rivals bid as given.", *reasons])
+    said = (
+        "After the distribution market; rivals of a leader bid as given. Leader's profit when it bids its cost, as it\n"
+        "expects with its offers, as these offers are cleared (losses anew, ties by rule), and over both markets."
+    )
+    note = "\n".join([said, *reasons])
     return table("Comparison of behaviours", columns, rows, note=note)

@@ -107,21 +107,18 @@ def feeder_map(
         offset = _resources(axes, chain, name, places)
         busy = {*offset, *(bus for bus, b, v in zip(shown.buses, shown.broken, shown.binding, strict=True) if b or v)}
         names = dict(zip(map(str, grid[BUS].values), map(str, grid.bus_name.values), strict=True))
+        # on a white ground: branches to laterals pass behind the names
         for bus, (x, y) in places.items():
             if len(places) <= MOST_NAMES or bus in busy:
+                ground = {"fc": "white", "ec": "none", "pad": 0.6}
                 axes.annotate(
-                    names[bus], (x, y), (0, -9), textcoords="offset points", ha="center", va="top", fontsize=7.5
-                )
-        root = places[str(market.feeders.roots[name])]
+                    names[bus], (x, y), (0, -9), textcoords="offset points", ha="center", va="top", fontsize=7.5,
+                    bbox=ground,
+                )  # fmt: skip
         axes.annotate(
-            "interface",
-            (root[0], root[1]),
-            (0, 11),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7.5,
-            style="italic",
-        )
+            "interface", places[str(market.feeders.roots[name])], (0, 11), textcoords="offset points", ha="center",
+            fontsize=7.5, style="italic",
+        )  # fmt: skip
         _titles(axes, chain, shown, name, at)
         axes.set_axis_off()
         axes.set_xlim(-0.8, max(x for x, _ in places.values()) + 0.8)

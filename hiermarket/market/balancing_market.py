@@ -26,7 +26,7 @@ from hiermarket.schema import bare, freeze, freeze_array, raise_together
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pypsa
+    from hiermarket.network.from_pypsa import PypsaNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class BalancingMarket:
 
 
 def balancing_market(
-    feeders: Mapping[str, pypsa.Network | Feeder],
+    feeders: Mapping[str, PypsaNetwork | Feeder],
     *,
     bids: Bids | pd.DataFrame | str | xr.Dataset,
     imbalance: Table,

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     import pypsa
 
+    #: A network of PyPSA, for annotations elsewhere: this file is the only door to the library.
+    PypsaNetwork = pypsa.Network
+
 _ONE_PORTS = ("Generator", "Load", "StorageUnit", "Store")
 _BRANCHES = ("Line", "Transformer")
 _CONTROLLED = ("Link", "Process")

@@ -73,7 +73,7 @@ def bid_strategically(
     grid: LinDistFlow | None = None,
     reformulation: Reformulation | None = None,
     relinearise: int = 1,
-    tick: float = 0.0,
+    tick: float = 0.01,
     solver: SolverOptions | None = None,
 ) -> StrategicBidding:
     """Find the offer prices with which a BSP earns most, rivals bidding as they do.
@@ -93,8 +93,9 @@ def bid_strategically(
         own result; none are needed without losses.
     tick : float
         Accepted bids are offered this much better than the price that they expect
-        [EUR/MWh], so that ties with rivals are won in the clearing by the tie rule too.
-        With 0 the offers are those of the optimum itself.
+        [EUR/MWh], so that the clearing by the tie rule accepts them too; markets round
+        prices to about as much. With 0 the offers are those of the optimum itself, and a
+        rule that knows no favourites may leave them aside.
     solver : SolverOptions, optional
         Tolerances and limits.
 

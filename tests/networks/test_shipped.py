@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hiermarket.networks.feeder_table import radial_network, rating, write
 
 from hiermarket.errors import DataError
 from hiermarket.network.from_pypsa import load_network
+from hiermarket.networks.feeder_table import radial_network, rating, write
 
 FOLDER = Path(__file__).parents[2] / "networks"
 

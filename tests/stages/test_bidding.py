@@ -45,7 +45,7 @@ def m33():
 def test_one_leader_on_the_micro_case_earns_what_is_known(m33, bsp, profit):
     # A: .15 (50 − 30) + .10 (50 − 34) = 4.60; B: .10 (50 − 40) + .15 (50 − 42) = 2.20;
     # C sets the price and goes up to the TBM: .05725 (60 − 50) = .5725
-    led = bid_strategically(m33, bsp, grid=LOSSLESS)
+    led = bid_strategically(m33, bsp, grid=LOSSLESS, tick=0.0)
     assert led.objective == pytest.approx(profit, abs=1e-6)
     assert float(led.expected_profit.sum()) == pytest.approx(profit, abs=1e-6)
     assert led.certificate.ok
@@ -194,3 +194,18 @@ def test_local_scarcity_above_the_cap_is_told():
     with pytest.warns(hm.MarketWarning, match="paid more than the price cap"):
         led = bid_strategically(market, "L", grid=LOSSLESS)
     assert led.certificate.ok
+
+
+@pytest.mark.parametrize("bsp", ["A", "B", "C"])
+def test_leading_earns_at_least_as_much_as_the_truth_once_it_is_cleared(m33, bsp):
+    led = bid_strategically(m33, bsp)
+    own = m33.bids.of(bsp)
+
+    def earned(market, clearing):
+        margin = market.bids.sign * (paid_price(market, clearing.flat) - market.bids.data.cost)
+        return float((margin * clearing.flat.activation).where(own, 0.0).sum())
+
+    truthful, cleared = earned(m33, led.truthful), earned(led.market, led.clearing)
+    # a tick of 0.01 EUR/MWh on at most 0.4 MW, and losses linearised at another state
+    assert cleared >= truthful - 0.01
+    assert cleared == pytest.approx(led.objective, abs=0.01)

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from hiermarket.results.indicators import indicators as indicators
     from hiermarket.results.netcdf import read_results as read_results
     from hiermarket.results.netcdf import write_results as write_results
+    from hiermarket.results.report import comparison as comparison
+    from hiermarket.results.report import outcome as outcome
+    from hiermarket.results.report import report as report
     from hiermarket.results.results import result_tree as result_tree
     from hiermarket.solving.solver import SolverOptions as SolverOptions
     from hiermarket.stages.baseline import tbm_alone as tbm_alone
@@ -89,6 +92,7 @@ _HOME = {
     "bilevel": "",
     "clear_dso": "stages.dso_clearing",
     "clear_tso": "stages.tso_clearing",
+    "comparison": "results.report",
     "disaggregate": "stages.disaggregation",
     "energy_safe": "market.storage",
     "feeder_from_pypsa": "network.from_pypsa",
@@ -97,9 +101,11 @@ _HOME = {
     "indicators": "results.indicators",
     "load_case": "market.cases",
     "load_network": "network.from_pypsa",
+    "outcome": "results.report",
     "plot": "",
     "power_flow": "network.power_flow",
     "read_results": "results.netcdf",
+    "report": "results.report",
     "result_tree": "results.results",
     "run": "study.run",
     "settle": "stages.settlement",

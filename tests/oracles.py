@@ -123,7 +123,12 @@ def dso_lp(market, feeder, period, terms=None, imported=0.0, sides=12):  # noqa:
                 one, two = (get["s_max"][b] * np.exp(2j * np.pi * (side + half) / sides) for half in (-0.5, 0.5))
                 normal = (one + two) / abs(one + two)
                 row = [(("P", b), normal.real), (("Q", b), normal.imag)]
-                lp_model.less.append((("S", b, side), row, (one * np.conj(normal)).real))
+                most = (one * np.conj(normal)).real
+                lp_model.less.append((("S", b, side), row, most))
+                if terms:
+                    # the other end carries P − r l + j (Q − x l)
+                    lost = normal.real * r + normal.imag * x
+                    lp_model.less.append((("S", b, side, "end"), row + loss(b, -lost), most + lost * l0[b]))
     return lp_model.solve()
 
 

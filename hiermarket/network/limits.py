@@ -123,13 +123,13 @@ def limits(
     data = feeders.data
     branches = feeders.branches
     owner = feeders.feeder_of.loc[branches].to_numpy()
-    x = injected.sel({FEEDER: xr.DataArray(owner, dims=BUS, coords={BUS: branches})}).drop_vars(FEEDER)
-    x = x.where(resource.present.sel({FEEDER: xr.DataArray(owner, dims=BUS)}).drop_vars(FEEDER), 0.0)
+    y = injected.sel({FEEDER: xr.DataArray(owner, dims=BUS, coords={BUS: branches})}).drop_vars(FEEDER)
+    y = y.where(resource.present.sel({FEEDER: xr.DataArray(owner, dims=BUS)}).drop_vars(FEEDER), 0.0)
     by_w, by_p, by_q = (bare(answer[name]).sel({BUS: branches}) for name in ("w", "p_flow", "q_flow"))
     w, p, q = (bare(state[name]).sel({BUS: branches}) for name in ("v", "p_flow", "q_flow"))
     # w(x) = w̄ + C (x − x̄), and the same for P and Q
-    w0 = w**2 - (by_w * x).sum(RANK)
-    p0, q0 = p - (by_p * x).sum(RANK), q - (by_q * x).sum(RANK)
+    w0 = w**2 - (by_w * y).sum(RANK)
+    p0, q0 = p - (by_p * y).sum(RANK), q - (by_q * y).sum(RANK)
     lowest, highest = (bare(data[name]).sel({BUS: branches}) ** 2 for name in ("v_min", "v_max"))
     coefficient = {"low_voltage": -by_w, "high_voltage": by_w}
     room = {"low_voltage": w0 - lowest, "high_voltage": highest - w0}
@@ -138,7 +138,17 @@ def limits(
     if len(rated):
         angle = xr.DataArray(2 * np.pi * np.arange(sides) / sides, dims="side", coords={"side": np.arange(sides)})
         cos, sin = np.cos(angle), np.sin(angle)
-        coefficient["rating"] = cos * by_p.sel({BUS: rated}) + sin * by_q.sel({BUS: rated})
-        flow = cos * p0.sel({BUS: rated}) + sin * q0.sel({BUS: rated})
-        room["rating"] = rating.sel({BUS: rated}) * np.cos(np.pi / sides) - flow
+        at = {BUS: rated}
+        # the end of the branch that carries more: see (4)
+        r, x = (bare(data[name]).sel(at) for name in ("r", "x"))
+        far = (-(cos * r + sin * x)).clip(min=0.0)
+        above = xr.DataArray(feeders.parents.loc[rated].to_numpy(), dims=BUS, coords={BUS: rated})
+        l_p, l_q, l_w = (bare(term).sel(at) for term in (losses.by_p, losses.by_q, losses.by_w))
+        by_l = l_p * by_p.sel(at) + l_q * by_q.sel(at) + l_w * bare(answer.w).sel({BUS: above}).assign_coords(at)
+        w_above = (bare(state.v) ** 2).sel({BUS: above}).assign_coords(at)
+        current = bare(losses.constant).sel(at) + l_p * p.sel(at) + l_q * q.sel(at) + l_w * w_above
+        coefficient["rating"] = cos * by_p.sel(at) + sin * by_q.sel(at) + far * by_l
+        l_0 = current - (by_l * y.sel(at)).sum(RANK)
+        flow = cos * p0.sel(at) + sin * q0.sel(at) + far * l_0
+        room["rating"] = rating.sel(at) * np.cos(np.pi / sides) - flow
     return Limits(coefficient, {name: value.clip(min=0.0) for name, value in room.items()}, -answer.p_interface)

@@ -107,14 +107,22 @@ def add_rows(model: linopy.Model, feeders: Feeders, losses: LossTerms, injection
     drop = w_here - 1 / tap**2 * w_parent + 2 * (r * P + x * Q) - impedance * current
     model.add_constraints(drop == impedance * losses.constant, name="Line-v_drop")
 
-    # (4)  α_j P_n + β_j Q_n ≤ S_n cos(π/J),  j = 1..J                       ∀ rated branches n, t   [MVA]
     rating = bare(data.s_max).sel({BUS: branches})
     rated = branches[np.isfinite(rating.values)]
     if len(rated):
+        at = {BUS: rated}
         angle = xr.DataArray(2 * np.pi * np.arange(sides) / sides, dims="side", coords={"side": np.arange(sides)})
-        apothem = rating.sel({BUS: rated}) * np.cos(np.pi / sides)
-        flow = np.cos(angle) * P.sel({BUS: rated}) + np.sin(angle) * Q.sel({BUS: rated})
-        model.add_constraints(flow <= apothem, name="Line-s_max")
+        cos, sin = np.cos(angle), np.sin(angle)
+        flow = cos * P.sel(at) + sin * Q.sel(at)
+        limit = rating.sel(at) * np.cos(np.pi / sides)
+        if any(bool(term.any()) for term in (losses.constant, losses.by_p, losses.by_q, losses.by_w)):
+            # P − r l and Q − x l leave the branch: where that end carries more, it is the one that counts
+            far = (-(cos * r + sin * x).sel(at)).clip(min=0.0)
+            flow = flow + far * current.sel(at)
+            limit = limit - far * losses.constant.sel(at)
+
+        # (4)  α_j P_n + β_j Q_n + max(−α_j r_n − β_j x_n, 0) l_n ≤ S_n cos(π/J),  j = 1..J     ∀ rated n, t   [MVA]
+        model.add_constraints(flow <= limit, name="Line-s_max")
 
     # (7)  g_up − g_down + Σ σ a + s⁺ − s⁻ − Σ_k P_k − g_n w_n = I − P0 − P^sched            ∀ roots, t   [MW]
     at = {BUS: feeders.roots.to_numpy()}

@@ -86,9 +86,14 @@ def test_slack_of_every_limit_is_that_of_the_linear_grid(grid, who):
             np.testing.assert_allclose((room - (c * x).sum("rank"))[at], slack.transpose(*room.dims)[at], atol=1e-7)
         if np.isfinite(data.s_max.sel(bus=b)):
             s = after.p_flow.sel(bus=b) + 1j * after.q_flow.sel(bus=b)
+            w_above = after.v.sel(bus=grid.parents[b]) ** 2
+            current = terms.by_p.sel(bus=b) * s.real + terms.by_q.sel(bus=b) * s.imag + terms.by_w.sel(bus=b) * w_above
+            z = data.r.sel(bus=b).item() + 1j * data.x.sel(bus=b).item()
             for side in range(SIDES):
                 normal = np.exp(2j * np.pi * side / SIDES)
-                slack = data.s_max.sel(bus=b) * np.cos(np.pi / SIDES) - (s * np.conj(normal)).real
+                # the larger of both ends (the squared current is positive here)
+                ends = [(end * np.conj(normal)).real for end in (s, s - z * current)]
+                slack = data.s_max.sel(bus=b) * np.cos(np.pi / SIDES) - np.maximum(*ends)
                 room = found.room["rating"].sel(bus=b, side=side)
                 c = found.coefficient["rating"].sel(bus=b, side=side)
                 at = (room > 0).values

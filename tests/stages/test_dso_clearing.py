@@ -194,6 +194,19 @@ def test_a_line_limit_parts_the_prices():
     assert cleared.flat.nodal_price.values.ravel() == pytest.approx([60.0, 80.0])
 
 
+def test_an_exporting_branch_keeps_its_rating_at_the_end_that_carries_more():
+    # 1.5 MW of surplus at the end: what leaves the bus is more than what arrives at the root, by the losses 0.07·1²
+    line = {"r": [0.0, 0.07], "x": [0.0, 0.0], "s_max": [np.inf, 1.0]}
+    cleared = clear_dso(two_bus([("B", "e", "down", 20.0, 2.0, 0)], -1.5, tbm=(60.0, 25.0), line=line))
+    most = np.cos(np.pi / 12)
+    sent = -cleared.flat.p_flow.values[1, 0]
+    loss = cleared.flat.ac_loss.item()
+    assert loss == pytest.approx(0.07 * sent**2, rel=1e-4)  # at v_root = 1
+    assert sent + loss == pytest.approx(most, abs=1e-6)
+    assert cleared.flat.overload.max() == 0
+    assert volumes(cleared) == pytest.approx([1.5 - most], abs=1e-6)
+
+
 def test_a_voltage_limit_pays_reactive_power_too():
     # w_e = 1 − 2·0.01·(P + Q) ≥ 0.99² = 0.9801 means P + Q ≤ 0.995; load 1 MW + .3 deficit = 1.3 − a (1 + τ) ≤ .995.
     # With τ = .25 the bid at 80 is needed with a = .305/1.25 = .244. Stationarity 80 = λ + τκ; voltage row μ:
@@ -217,6 +230,7 @@ def decomposition(market, cleared, solved, feeder, period):
             continue
         nu = solved.dual["w", b]
         sides = [(key[2], mu) for key, mu in solved.slack_dual.items() if key[1] == b]
+        # both ends of a branch: the losses are constant here
         congestion = sum(np.exp(2j * np.pi * side / 12) * mu for side, mu in sides)
         above = found[d.parent.sel(bus=b).item()]
         r, x = float(d.r.sel(bus=b)), float(d.x.sel(bus=b))

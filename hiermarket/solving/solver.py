@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csc_array, tril
+from scipy.sparse import csc_array, csr_array, tril
 
 from hiermarket.errors import (
     InfeasibleError,
@@ -41,6 +41,12 @@ _ERRORS: dict[Outcome, tuple[type[SolveError], str]] = {
     Outcome.LIMIT: (LimitReachedError, "Give more time, or take the incumbent knowingly."),
     Outcome.TROUBLE: (NumericalError, "Check the scaling of the data: coefficients and bounds of very unlike size."),
 }
+
+#: HiGHS adds this to the diagonal of a QP's Hessian; 0 leaves some singular QPs without an answer.
+QP_REGULARISATION = 1e-10
+
+#: Largest error of a QP's optimality conditions, relative to the size of its terms.
+QP_ERROR = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,9 @@ class Session:
         self._sense = 1.0 if program.minimise else -1.0
         self._mip = bool(program.integer.any())
         self._columns, self._rows = program.shape[1], program.shape[0]
+        self._quadratic = program.quadratic
         self._highs = highspy.Highs()
+        self._time_limit = (options or SolverOptions()).time_limit
         self._set_options(options or SolverOptions())
         self._pass(program)
         self.solves = 0
@@ -166,6 +174,8 @@ class Session:
             "presolve": "choose" if options.presolve else "off",
             "random_seed": options.seed,
             "threads": 1,
+            # the default, 1e-7, moves optima of QPs and makes unbounded ones look optimal
+            "qp_regularization_value": QP_REGULARISATION,
         }
         for name, value in wanted.items():
             self._highs.setOptionValue(name, value)
@@ -236,7 +246,7 @@ class Session:
 
         highs = self._highs
         hot = highs.getBasis().valid and not self._mip
-        highs.run()
+        self._run()
         self.solves += 1
         status = highs.getModelStatus()
         # presolve may call an unbounded problem infeasible: that verdict counts without presolve only
@@ -257,9 +267,14 @@ class Session:
             if solution.dual_valid and not self._mip:
                 dual = self._sense * np.asarray(solution.row_dual, dtype=float)
                 reduced = self._sense * np.asarray(solution.col_dual, dtype=float)
+        word = highs.modelStatusToString(status)
+        if outcome is Outcome.OPTIMAL and self._quadratic is not None:
+            error = self._error_of_qp(x, dual, reduced)
+            if not error <= QP_ERROR:
+                outcome, word = Outcome.TROUBLE, f"{word}, but its optimality conditions are off by {error:.3g}"
         return Answer(
             outcome=outcome,
-            status=highs.modelStatusToString(status),
+            status=word,
             x=x,
             dual=dual,
             reduced_cost=reduced,
@@ -268,12 +283,39 @@ class Session:
             bound=self._sense * info.mip_dual_bound if self._mip else float("nan"),
         )
 
+    def _error_of_qp(self, x: Floats, dual: Floats, reduced: Floats) -> float:
+        """Return by how much a QP's answer misses its optimality conditions, relative to their terms.
+
+        Qx + c − A'y − z = 0 for the Hessian as it was given, and z, y of the signs that
+        their active bounds allow.
+        """
+        lp = self._highs.getLp()
+        kind = csr_array if lp.a_matrix_.format_.name == "kRowwise" else csc_array
+        matrix = kind((lp.a_matrix_.value_, lp.a_matrix_.index_, lp.a_matrix_.start_), (self._rows, len(x)))
+        cost = self._sense * np.asarray(lp.col_cost_)
+        curvature = self._quadratic @ x if self._quadratic is not None else np.zeros(len(x))
+        size = 1.0 + max(float(np.abs(term).max(initial=0.0)) for term in (cost, curvature, dual))
+        error = np.abs(curvature + cost - matrix.T @ dual - reduced).max(initial=0.0) / size
+        for value, multiplier, lower, upper in (
+            (x, reduced, lp.col_lower_, lp.col_upper_),
+            (matrix @ x, dual, lp.row_lower_, lp.row_upper_),
+        ):
+            push = self._sense * multiplier / size
+            room = np.where(push > 0, value - np.asarray(lower), np.asarray(upper) - value) / (1.0 + np.abs(value))
+            error = max(error, float(np.minimum(np.abs(push), room).max(initial=0.0)))
+        return float(error)
+
+    def _run(self) -> None:
+        # HiGHS counts the time of all runs of an instance against its limit
+        self._highs.setOptionValue("time_limit", self._highs.getRunTime() + self._time_limit)
+        self._highs.run()
+
     def _run_afresh(self, presolve: str) -> highspy.HighsModelStatus:
         """Solve again from nothing."""
         kept = self._highs.getOptionValue("presolve")[1]
         self._highs.setOptionValue("presolve", presolve)
         self._highs.clearSolver()
-        self._highs.run()
+        self._run()
         self._highs.setOptionValue("presolve", kept)
         status: highspy.HighsModelStatus = self._highs.getModelStatus()
         return status

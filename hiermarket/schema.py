@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,6 +72,17 @@ def fault_where(mask: xr.DataArray, values: xr.DataArray, *, name: str, expected
         return []
     found = [str(v) for v in np.asarray(values.broadcast_like(mask).transpose(*mask.dims).values)[mask.values]]
     return [Fault(f"{name} at {some_labels(labels_where(mask))}", some_labels(found), expected, remedy)]
+
+
+def unknown_names(where: str, names: Iterable[Hashable], known: Sequence[str]) -> list[Fault]:
+    """Return a fault for every name that would be dropped without a word, with the nearest known one."""
+    faults = []
+    for name in names:
+        if name not in known:
+            near = get_close_matches(str(name), known, n=1)
+            remedy = f"Is {near[0]!r} meant?" if near else "Drop it."
+            faults.append(Fault(where, f"{name!r}", f"names among {', '.join(known)}", remedy))
+    return faults
 
 
 def raise_together(faults: Sequence[Fault]) -> None:

@@ -80,6 +80,9 @@ class BigM:
         open_ = np.flatnonzero(bounds.sides == Side.OPEN)
         answer = Session(milp(part, bounds), options).solve()
         found = _nothing(part, answer.outcome, answer.status, dropped=len(bounds.sides) - len(open_))
+        if answer.outcome is Outcome.INFEASIBLE and assumptions:
+            status = f"infeasible under the declared bounds of {len(assumptions)} sides of pairs"
+            found = replace(found, outcome=Outcome.TROUBLE, status=status)
         if not answer.optimal:
             return replace(found, binaries=len(open_), assumptions=assumptions)
         nodes = Nodes(part, options)

@@ -13,7 +13,7 @@ import xarray as xr
 from hiermarket.errors import Fault, some_labels
 from hiermarket.labels import BID, DIRECTIONS, PERIOD, SEPARATOR, Direction, bid_label, flat_bus
 from hiermarket.nomenclature import describe
-from hiermarket.schema import bare, fault_where, freeze, raise_together
+from hiermarket.schema import bare, fault_where, freeze, raise_together, unknown_names
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Columns of a table of bids; those with a default may be left out.
 LABEL_COLUMNS: Final = ("feeder", "bsp", "bus", "block", "direction")
 VALUE_COLUMNS: Final = ("price", "volume", "cost", "reactive_ratio")
+
+#: Every column that a table of bids may have.
+KNOWN_COLUMNS: Final = (*LABEL_COLUMNS, *VALUE_COLUMNS, PERIOD, "resource")
 
 #: The feeder of bids of the transmission grid.
 TRANSMISSION: Final = "transmission"
@@ -116,7 +119,9 @@ def bids(source: pd.DataFrame | str | Path | xr.Dataset | Bids, periods: pd.Date
 
 def _table_of(dataset: xr.Dataset) -> pd.DataFrame:
     present = dataset.expand_dims([d for d in LABEL_COLUMNS if d not in dataset.dims and d in dataset.coords])
-    frame = present.to_dataframe().reset_index()
+    faults = unknown_names("bids", dataset.data_vars, KNOWN_COLUMNS)
+    raise_together(faults)
+    frame = present.reset_coords(drop=True).to_dataframe().reset_index()
     return frame[frame["volume"].notna()] if "volume" in frame else frame
 
 
@@ -124,9 +129,11 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table with every column, of numbers and strings; what is no number is NaN."""
     needed = [*LABEL_COLUMNS, "price", "volume"]
     missing = [column for column in needed if column not in table and column != "block"]
+    faults = unknown_names("bids", table.columns, KNOWN_COLUMNS)
     if missing:
         expected = f"columns {', '.join(needed)}"
-        raise_together([Fault("bids", f"no column {', '.join(missing)}", expected, "Add the columns.")])
+        faults.append(Fault("bids", f"no column {', '.join(missing)}", expected, "Add the columns."))
+    raise_together(faults)
     defaults: dict[str, float | str | pd.Series] = {
         "block": 0,
         "cost": table["price"],

@@ -12,7 +12,7 @@ import xarray as xr
 
 from hiermarket.errors import Fault, some_labels
 from hiermarket.labels import BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD, flat_bus
-from hiermarket.schema import raise_together
+from hiermarket.schema import raise_together, unknown_names
 
 if TYPE_CHECKING:
     from hiermarket.network.feeders import Feeders
@@ -45,9 +45,13 @@ def imbalance_of(source: Table, feeders: Feeders) -> xr.DataArray:
     """
     frame = _frame(source)
     periods = feeders.data.indexes[PERIOD]
-    missing = [column for column in (FEEDER, BUS, "imbalance") if column not in frame]
+    columns = (FEEDER, BUS, "imbalance")
+    missing = [column for column in columns if column not in frame]
+    # an array brings its other coordinates along
+    faults = [] if isinstance(source, xr.DataArray) else unknown_names("imbalance", frame.columns, (*columns, PERIOD))
     if missing:
-        raise_together([Fault("imbalance", f"no column {', '.join(missing)}", "feeder, bus, imbalance", "Add them.")])
+        faults.append(Fault("imbalance", f"no column {', '.join(missing)}", ", ".join(columns), "Add them."))
+    raise_together(faults)
     nodes = [flat_bus(str(f), str(b)) for f, b in zip(frame[FEEDER], frame[BUS], strict=True)]
     frame = frame.assign(node=nodes, value=pd.to_numeric(frame["imbalance"], errors="coerce"))
     if isinstance(source, xr.DataArray):
@@ -134,7 +138,9 @@ def tbm_of(
     else:
         columns = {str(d): p for d, p in prices.items()}
     missing = [d for d in DIRECTIONS if d not in columns]
-    faults = [Fault("tbm_price", f"no {', '.join(missing)}", "prices for up and down", "Add them.")] if missing else []
+    faults = unknown_names("tbm_price", columns, DIRECTIONS)
+    if missing:
+        faults.append(Fault("tbm_price", f"no {', '.join(missing)}", "prices for up and down", "Add them."))
     rows = {d: _by_period(columns[d], periods) for d in DIRECTIONS if d in columns}
     for d, row in rows.items():
         if row.shape != periods.shape:

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 #: A volume or price difference below this counts as none [MW, EUR/MWh]: a thousand times
 #: the solver's feasibility tolerance.
 NEGLIGIBLE = 1e-6
+
+#: Ticks below the paid price of a bid that is accepted whole; one that is accepted in part,
+#: and sets the price, gets one.
+FIRST_TICKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +97,10 @@ def bid_strategically(
         How often the bilevel problem is solved again with the losses linearised at its
         own result; none are needed without losses.
     tick : float
-        Accepted bids are offered this much better than the price that they expect
-        [EUR/MWh], so that the clearing by the tie rule accepts them too; markets round
-        prices to about as much. With 0 the offers are those of the optimum itself, and a
+        A bid accepted in part is offered this much better than the price that it expects
+        [EUR/MWh], one accepted whole five times as much, but never below cost, so that
+        the clearing by the tie rule accepts them alike; markets round prices to about as
+        much. With 0 the offers are those of the optimum itself, and a
         rule that knows no favourites may leave them aside.
     solver : SolverOptions, optional
         Tolerances and limits.
@@ -261,7 +267,13 @@ def _offers(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, ti
     accepted = expected.activation > NEGLIGIBLE
     # withheld on purpose: the bid would be accepted at its cost, and its offer keeps it out
     withheld = ~accepted & (sign * (paid - bare(data.cost)) > NEGLIGIBLE)
-    chosen = (paid - sign * tick).where(accepted, expected.offer.where(withheld, bare(data.cost)))
+    # a bid taken whole goes before the one that sets the price, which is taken in part; none
+    # goes below its cost for it
+    whole = expected.activation > bare(data.volume) - NEGLIGIBLE
+    step = (tick * xr.ones_like(paid)).where(~whole, FIRST_TICKS * tick)
+    room = sign * (paid - bare(data.cost))
+    step = step.where(room < 0, np.minimum(step, room))
+    chosen = (paid - sign * step).where(accepted, expected.offer.where(withheld, bare(data.cost)))
     return chosen.where(bare(own), bare(data.price)).transpose(BID, PERIOD)
 
 

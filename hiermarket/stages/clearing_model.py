@@ -158,6 +158,6 @@ def tie_costs(model: linopy.Model, market: BalancingMarket) -> dict[str, xr.Data
     return {
         "Interface-tbm": xr.ones_like(g.labels, dtype=float),
         "Bid-activation": xr.ones_like(a.labels, dtype=float),
-        # irrational weights: no two selections of bids weigh the same by accident
+        # earlier bids weigh less: of equal volumes the earlier one is taken
         "order": place**0.5 * xr.ones_like(a.labels, dtype=float),
     }

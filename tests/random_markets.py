@@ -2,11 +2,14 @@
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from hiermarket.market.balancing_market import MarketRules, Transmission, balancing_market
+from hiermarket.market.bids import bids
 from hiermarket.market.imbalance import tbm_of
 from hiermarket.network.feeder import Feeder, feeder_from_table
 from hiermarket.network.feeders import combine
+from hiermarket.network.grid import TransmissionGrid
 
 CAP, VOLL = 120.0, 1000.0
 
@@ -34,7 +37,7 @@ def random_feeder(rng, name, size, periods, duration=1.0):
     return Feeder(feeder.data.assign(p_scheduled=(dims, load), q_scheduled=(dims, reactive), v_root=v_root))
 
 
-def random_market(seed, count=1, sizes=(2, 5), periods=1, hours=1.0, tau=0.4, grid=None):
+def random_market(seed, count=1, sizes=(2, 5), periods=1, hours=1.0, tau=0.4, transmission=False):
     """Feeders with bids of three BSPs up and down, deficits and surpluses, limited TBM now and then."""
     rng = np.random.default_rng(seed)
     step = pd.Timedelta(hours=hours)
@@ -63,8 +66,42 @@ def random_market(seed, count=1, sizes=(2, 5), periods=1, hours=1.0, tau=0.4, gr
     dims = ("feeder", "direction", "period")
     tbm = tbm_of({"up": 60.0, "down": 20.0}, together)
     tbm["tbm_limit"] = (dims, limit)
-    side = Transmission() if grid is None else grid
+    side = random_transmission(seed, names, index, hours) if transmission else Transmission()
     return balancing_market(
         feeders, bids=pd.DataFrame(rows), imbalance=pd.DataFrame(deficits), tbm_prices=tbm,
         rules=MarketRules(price_cap=CAP, value_of_lost_load=VOLL), transmission=side,
     )  # fmt: skip
+
+
+def random_transmission(seed, feeders, index, hours=1.0, rating=(0.1, 0.4)):
+    """A mesh of five buses with a balanced schedule, limited lines, own imbalance and bids; feeders hang anywhere."""
+    rng = np.random.default_rng(seed)
+    buses = [f"T{number}" for number in range(5)]
+    ends = [(number, int(rng.integers(number))) for number in range(1, 5)] + [(0, 4), (1, 3)]
+    schedule = rng.normal(0, 0.5, (5, len(index)))
+    schedule -= schedule.mean(axis=0)
+    b = rng.uniform(50, 500, len(ends))
+    data = xr.Dataset(
+        {
+            "bus0": ("line", [buses[k] for k, _ in ends]),
+            "bus1": ("line", [buses[k] for _, k in ends]),
+            "susceptance": ("line", b),
+            "s_max": ("line", [*rng.uniform(*rating, len(ends) - 1), np.inf]),
+            "p_scheduled": (("bus", "period"), schedule),
+            "duration": ("period", np.full(len(index), hours)),
+        },
+        coords={"bus": buses, "line": [f"L{number}" for number in range(len(ends))], "period": index},
+    )
+    rows = [
+        {"feeder": "transmission", "bsp": f"G{number % 3}", "bus": str(rng.choice(buses)), "block": number,
+         "direction": way, "period": t, "volume": rng.uniform(0.2, 0.8), "cost": rng.uniform(0, 60),
+         "price": rng.uniform(40, 90) if way == "up" else rng.uniform(0, 30)}
+        for number in range(8) for way in ("up", "down") for t in index
+    ]  # fmt: skip
+    own = xr.DataArray(
+        rng.normal(0, 0.3, (3, len(index))), dims=("bus", "period"), coords={"bus": buses[:3], "period": index}
+    )
+    hung = {name: str(rng.choice(buses)) for name in feeders}
+    return Transmission(
+        grid=TransmissionGrid(data), interface=hung, bids=bids(pd.DataFrame(rows), index), imbalance=own
+    )

@@ -113,10 +113,11 @@ def _tex(name: str) -> str:
 
 
 def _touched(system: System, family: Family) -> str:
-    """Return the names of the follower's variables in one row family."""
+    """Return the names of the follower's variables in one row family; x stands for all others."""
     columns = np.unique(system.own[family.start : family.stop, :].indices)
     names = [_tex(v.name) for v in system.variables if ((columns >= v.start) & (columns < v.stop)).any()]
-    return ", ".join(names)
+    leader = ["x"] if system.other[family.start : family.stop, :].nnz else []
+    return ", ".join([*leader, *names])
 
 
 def _rows(system: System) -> Iterator[Line]:
@@ -125,13 +126,12 @@ def _rows(system: System) -> Iterator[Line]:
         name = _tex(family.name)
         words = " and ".join(_WORDS[int(kind)] for kind in kinds)
         signs = r"\;\text{or}\;".join(_SIGNS[int(kind)] for kind in kinds)
-        leader = "x, " if system.other[family.start : family.stop, :].nnz else ""
         yield Line(
             name=family.name,
             dims=family.dims,
             count=family.stop - family.start,
             words=f"row {words}, with dual-{family.name}",
-            latex=f"a^{{{name}}}({leader}{_touched(system, family)}) {signs} b^{{{name}}}",
+            latex=f"a^{{{name}}}({_touched(system, family)}) {signs} b^{{{name}}}",
         )
 
 

@@ -201,7 +201,7 @@ CASES = (
     ),
     Case(
         name="merit_offer_3x1",
-        source="price offer of one strategic unit against a merit order, lost load at voll; optimum by closed form (price is a rival cost or voll)",
+        source="one strategic unit against a merit order; closed form: a rival's cost or lost load sets the price",
         leader="max -10 g0_0 + dual:bal0*g0_0",
         leader_variables=("10 <= b0 <= 200",),
         leader_rows=(),
@@ -273,7 +273,7 @@ CASES = (
     ),
     Case(
         name="qp_price_quantity_leader",
-        source="inelastic demand 100, one rival with cost 10g+0.2g^2, leader quantity q at cost 12; price = dual = 10+0.4(100-q); closed form q=47.5, profit 902.5",
+        source="demand 100, one rival of cost 10 g + 0.2 g², ours q at 12: price 10 + 0.4 (100 − q), closed form",
         leader="max -12 q + dual:b*q",
         leader_variables=("0 <= q <= 100",),
         leader_rows=(),

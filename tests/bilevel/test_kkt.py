@@ -107,9 +107,7 @@ def test_a_whole_pypsa_model_can_be_the_follower():
     network.add("Load", "city", bus="south", p_set=[50.0, 70.0, 20.0])
     network.add("Load", "town", bus="north", p_set=[10.0, 30.0, 40.0])
     model = network.optimize.create_model(include_objective_constant=False)
-    follower = bl.Follower(
-        variables=model.variables, constraints=model.constraints, cost=model.objective.expression
-    )
+    follower = bl.Follower(variables=model.variables, constraints=model.constraints, cost=model.objective.expression)
     solution = bl.solve(bl.kkt(model, follower))
     assert solution.certificate.require()
     network.optimize(log_to_console=False, include_objective_constant=False)

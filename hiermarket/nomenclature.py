@@ -93,6 +93,10 @@ _ROWS: Final = (
     Quantity("withheld", "", _BID, "MW", "Remaining volume, undo included, that the grid cannot carry"),
     Quantity("interface_factor", "", _BID, "1", "MW at the interface per MW injected by the bid (marginal losses)"),
     Quantity("forward_price", "π^F", _BID, "EUR/MWh", "Price at which the bid is forwarded"),
+    # AC check of what is forwarded
+    Quantity("corner_undervoltage", "", ("corner", *_BUS), "p.u.", "AC voltage below its limit at a corner of the box"),
+    Quantity("corner_overvoltage", "", ("corner", *_BUS), "p.u.", "AC voltage above its limit at a corner of the box"),
+    Quantity("corner_overload", "", ("corner", *_BUS), "MVA", "AC apparent power above its rating at a corner"),
     # transmission clearing
     Quantity("change", "z", _BID, "MW", "Change of the bid's activation by the TSO; < 0 undoes"),
     Quantity("need", "W", ("grid_bus", PERIOD), "MW", "Balancing need of the TSO; > 0 is a deficit"),
@@ -115,10 +119,6 @@ _ROWS: Final = (
     Quantity("final_activation", "a + z", _BID, "MW", "Activation after the TSO's clearing"),
     Quantity("delivered", "", _FEEDER, "MW", "Change of the interface flow that the change causes, by AC power flow"),
     Quantity("cleared_delivery", "", _FEEDER, "MW", "Change of the interface flow that the TSO has cleared"),
-    # settlement
-    Quantity("corner_undervoltage", "", ("corner", *_BUS), "p.u.", "AC voltage below its limit at a corner of the box"),
-    Quantity("corner_overvoltage", "", ("corner", *_BUS), "p.u.", "AC voltage above its limit at a corner of the box"),
-    Quantity("corner_overload", "", ("corner", *_BUS), "MVA", "AC apparent power above its rating at a corner"),
     # indicators, by stage: after the distribution and after the transmission market
     Quantity(
         "imbalance_energy", "", ("stage", DIRECTION), "MWh", "Gross imbalance energy Σ|I|Δ: feeders; with transmission"
@@ -133,8 +133,15 @@ _ROWS: Final = (
     Quantity("saving", "", ("stage", "measure"), "1", "1 − C1/C0; NaN where C0 ≤ 0"),
     Quantity("forwarded_energy", "", (DIRECTION,), "MWh", "Energy forwarded to the TSO"),
     Quantity("withheld_energy", "", (), "MWh", "Remaining energy that the grids cannot carry"),
-    Quantity("energy_not_served", "", (), "MWh", "Unserved and spilled energy"),
-    Quantity("worst_violation", "", ("when", "limit"), "p.u., MVA", "Largest violation of a limit by AC power flow"),
+    Quantity("energy_not_served", "", (), "MWh", "Unserved and spilled energy, of feeders and transmission grid"),
+    Quantity(
+        "worst_violation",
+        "",
+        ("when", "limit"),
+        "p.u., MVA",
+        "Largest violation of a limit by AC power flow; NaN where one has no solution",
+    ),
+    # settlement
     Quantity("payment", "", ("account", "item", PERIOD), "EUR", "Money received (> 0) or paid (< 0) by the account"),
 )
 

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from hiermarket.errors import DataError, Fault, some_labels
-from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER, PERIOD
+from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.nomenclature import QUANTITIES, describe
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ def freeze_array(array: xr.DataArray) -> xr.DataArray:
 def bare(array: xr.DataArray) -> xr.DataArray:
     """Drop every coordinate that is no dimension."""
     return array.drop_vars([name for name in array.coords if name not in array.dims])
+
+
+def direction_sign() -> xr.DataArray:
+    """Return σ (direction): +1 for up, −1 for down."""
+    return xr.DataArray([float(d.sign) for d in Direction], coords={DIRECTION: [d.value for d in Direction]})
 
 
 def positions(index: pd.Index, labels: ArrayLike) -> NDArray[np.intp]:

@@ -217,6 +217,11 @@ def _faults(data: xr.Dataset) -> list[Fault]:
         if part != "bid_bus":
             remedy = f"Rename it without {SEPARATOR!r}, which separates the parts of a label."
             faults += fault_where(slashed, data[part], name=part, expected="a plain name", remedy=remedy)
+    owners = pd.Series(pd.unique(pd.Series(data["bid_bsp"].values)), dtype=object).astype(str)
+    twins = list(owners[owners.str.removeprefix("BSP ").duplicated(keep=False)])
+    if twins:
+        expected = "names that differ by more than the prefix 'BSP '"
+        faults.append(Fault("bids.bsp", some_labels(twins), expected, "Rename one: their accounts would be the same."))
     for name in VALUE_COLUMNS:
         gone = ~(abs(data[name]) < np.inf)
         faults += fault_where(

@@ -109,12 +109,14 @@ def _costs(chain: Chain) -> tuple[xr.DataArray, xr.DataArray]:
     tbm = float((direction * bare(market.tbm.tbm_price) * bare(flat.tbm_volume) * duration).sum())
     paid = float((duration * bare(market.bids.sign) * paid_price(market, flat) * bare(flat.activation)).sum())
     bid, true = _local_costs(market, bare(flat.activation))
-    alone = float(chain.baseline.flat.baseline_cost.sum())
+    # a baseline without a power flow has no cost, not none
+    alone = float(chain.baseline.flat.baseline_cost.sum(skipna=False))
+    unknown = 0.0 * alone
     extra = float(change_payment(market, chain.cleared).sum())
     final_bid, final_true = _local_costs(market, bare(chain.disaggregation.flat.final_activation))
     pay, offered, cost = _transmission_costs(market, chain.cleared)
     after = [[paid + tbm, bid + tbm, true + tbm], [paid + extra + pay, final_bid + offered, final_true + cost]]
-    before = [[alone, alone, alone], [*_transmission_costs(market, chain.baseline.cleared)]]
+    before = [[alone, alone, alone], [cost + unknown for cost in _transmission_costs(market, chain.baseline.cleared)]]
     coords = {STAGE: list(STAGES), MEASURE: list(MEASURES)}
     dims = (STAGE, MEASURE)
     return xr.DataArray(before, coords=coords, dims=dims), xr.DataArray(after, coords=coords, dims=dims)
@@ -126,18 +128,19 @@ def _volumes(chain: Chain) -> dict[str, xr.DataArray]:
     # undoing an up bid is downward regulation, and the reverse
     undone = _by_direction(bare(flat.forwarded_undo) * duration, chain.market.bids)
     swapped = undone.assign_coords({DIRECTION: [_DOWN, _UP]}).reindex({DIRECTION: [_UP, _DOWN]})
-    lost = bare(chain.clearing.flat.unserved) + bare(chain.clearing.flat.spilled)
+    local = bare(chain.clearing.flat.unserved) + bare(chain.clearing.flat.spilled)
+    above = bare(chain.cleared.flat.grid_unserved) + bare(chain.cleared.flat.grid_spilled)
     return {
         "forwarded_energy": own + swapped,
         "withheld_energy": (bare(flat.withheld) * duration).sum(),
-        "energy_not_served": (lost * duration).sum(),
+        "energy_not_served": (local * duration).sum() + (above * duration).sum(),
     }
 
 
 def _violations(chain: Chain) -> xr.DataArray:
-    """Return the largest AC violation before, after stage 1 and after the TSO's clearing."""
+    """Return the largest AC violation before, after stage 1 and after the TSO's clearing; NaN without a power flow."""
     limits = ("undervoltage", "overvoltage", "overload")
-    base = [float(chain.baseline.flat[f"baseline_{name}"].max()) for name in limits]
-    rows = [[float(result.flat[name].max()) for name in limits] for result in (chain.clearing, chain.disaggregation)]
+    stages = [(chain.baseline, "baseline_"), (chain.clearing, ""), (chain.disaggregation, "")]
+    rows = [[float(result.flat[f"{head}{name}"].max(skipna=False)) for name in limits] for result, head in stages]
     coords = {"when": ["baseline", *STAGES], "limit": list(limits)}
-    return xr.DataArray([base, *rows], coords=coords, dims=("when", "limit"))
+    return xr.DataArray(rows, coords=coords, dims=("when", "limit"))

@@ -49,7 +49,10 @@ def result_tree(chain: Chain) -> xr.DataTree:
     }
     if chain.bidding:
         groups["bidding"] = _bidding(chain.bidding)
-    tree = xr.DataTree.from_dict({name: storable(group) for name, group in groups.items()})
+    buses = groups["input"].indexes["bus"]
+    # the same buses in every group: arithmetic between groups would drop the others
+    same = {name: group.reindex(bus=buses) if "bus" in group.dims else group for name, group in groups.items()}
+    tree = xr.DataTree.from_dict({name: storable(group) for name, group in same.items()})
     tree.attrs = {
         "title": "Hierarchical TSO-DSO balancing market",
         "options": json.dumps(options_of(chain.options), sort_keys=True),
@@ -76,7 +79,8 @@ def storable(dataset: xr.Dataset) -> xr.Dataset:
                 stored[name].astype("int8").assign_attrs(array.attrs, flag_values=[0, 1], flag_meanings="no yes")
             )
         elif array.dtype == object:
-            stored[name] = stored[name].astype(str)
+            # a feeder without such a bus has no name there, not one that reads "nan"
+            stored[name] = stored[name].where(stored[name].notnull(), "").astype(str)
     return stored
 
 

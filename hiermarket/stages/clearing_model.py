@@ -9,7 +9,7 @@ import xarray as xr
 
 from hiermarket.labels import BID, BUS, DIRECTION, PERIOD, Direction
 from hiermarket.network.lindistflow import Injections, add_rows, add_state
-from hiermarket.schema import bare, positions
+from hiermarket.schema import bare, direction_sign, positions
 
 if TYPE_CHECKING:
     import linopy
@@ -133,7 +133,7 @@ def clearing_cost(model: linopy.Model, market: BalancingMarket, price: xr.DataAr
     """
     duration, sign = bare(market.duration), bare(market.bids.sign)
     a, g = model.variables["Bid-activation"], model.variables["Interface-tbm"]
-    direction = xr.DataArray([float(d.sign) for d in Direction], coords={DIRECTION: [d.value for d in Direction]})
+    direction = direction_sign()
     lost = sum(model.variables[name].sum(BUS) for name in RECOURSE)
 
     # (8)  Σ_t Δ_t [ Σ σ π a + π^T_up g_up − π^T_down g_down + VOLL Σ (s⁺ + s⁻ + z⁺ + z⁻) ]      [EUR]

@@ -15,7 +15,7 @@ from hiermarket.labels import BID, BUS, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, LossTerms, linearise, lossless
 from hiermarket.nomenclature import describe
-from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, labels_where, positions
+from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, direction_sign, freeze, labels_where, positions
 from hiermarket.solving.blocks import BlockAnswers, components, solve_blocks
 from hiermarket.solving.program import Program, program_of, write_back
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
@@ -210,7 +210,7 @@ def _values(model: linopy.Model, market: BalancingMarket, status: xr.DataArray) 
     buses = market.feeders.data.indexes[BUS]
     price = bare(market.bids.data.price)
     sign = bare(market.bids.sign)
-    direction = xr.DataArray([float(d.sign) for d in Direction], coords={DIRECTION: [d.value for d in Direction]})
+    direction = direction_sign()
     a, g = solved["Bid-activation"], solved["Interface-tbm"]
     of_bids = duration * per_feeder(sign * price * a, market)
     of_tbm = duration * (direction * bare(market.tbm.tbm_price) * g).sum(DIRECTION, skipna=False)

@@ -11,7 +11,7 @@ import xarray as xr
 
 from hiermarket.labels import BID, BSP, BUS, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.nomenclature import describe
-from hiermarket.schema import bare, freeze
+from hiermarket.schema import bare, direction_sign, freeze
 from hiermarket.stages.bidding import paid_price
 from hiermarket.stages.tso_clearing import TBM
 
@@ -111,7 +111,7 @@ def settle(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing)
 def _settle_distribution(ledger: _Ledger, market: BalancingMarket, clearing: DsoClearing) -> None:
     duration, bids, flat = bare(market.duration), market.bids, clearing.flat
     received = duration * bare(bids.sign) * paid_price(market, flat) * bare(flat.activation)
-    direction = xr.DataArray([float(d.sign) for d in Direction], coords={DIRECTION: [d.value for d in Direction]})
+    direction = direction_sign()
     energy = duration * (direction * bare(market.tbm.tbm_price) * bare(flat.tbm_volume)).sum(DIRECTION)
     owner = market.feeders.feeder_of
     price, reactive = bare(flat.nodal_price), bare(flat.reactive_price).fillna(0.0)

@@ -157,6 +157,11 @@ def test_several_faults_together(table):
     assert found["bids.volume"].found == "-0.2"
 
 
+def test_owners_whose_accounts_would_be_the_same(table):
+    (fault,) = faults_of(table.assign(bsp=["BSP 1"] * 3 + ["1"] * 2))
+    assert (fault.where, fault.found) == ("bids.bsp", "BSP 1, 1")
+
+
 def test_a_feeder_with_a_slash(table):
     assert faults_of(table.assign(feeder="n/o"))[0].where.startswith("bid_feeder at")
 

@@ -14,6 +14,8 @@ import pandas as pd
 from benchmarks.registry import Answers, Case, Ratio
 
 if TYPE_CHECKING:
+    import linopy
+
     import hiermarket as hm
     from hiermarket.network.feeder import Feeder
     from hiermarket.stages.bidding import StrategicBidding
@@ -66,6 +68,23 @@ def market(feeders: int, periods: int) -> hm.BalancingMarket:
     )
 
 
+def labelled_model(answers: Answers) -> linopy.Model:
+    """Build the clearing of all feeders and periods as one linopy model (for its sizes)."""
+    import linopy
+
+    from hiermarket.network.losses import LinDistFlow, lossless
+    from hiermarket.stages.ac_check import scheduled
+    from hiermarket.stages.clearing_model import clearing_cost, clearing_model
+
+    whole = answers["build"]
+    with linopy.options as options:
+        options.set_value(semantics="v1")
+        imports = scheduled(whole).p_interface
+        model = clearing_model(whole, lossless(whole.feeders), imports, LinDistFlow())
+        model.add_objective(clearing_cost(model, whole, whole.bids.data.price))
+    return model
+
+
 def clear_together(answers: Answers) -> DsoClearing:
     """Clear all feeders in one labelled model, split into blocks."""
     import hiermarket as hm
@@ -108,7 +127,7 @@ CASES = (
         title="DSO clearing of N feeders × T periods in one flat model, against a model a feeder",
         build=market,
         sizes=({"feeders": 2, "periods": 2}, {"feeders": 10, "periods": 24}, {"feeders": 50, "periods": 96}),
-        phases={"together": clear_together, "apart": clear_apart},
+        phases={"model": labelled_model, "together": clear_together, "apart": clear_apart},
         agree=same_clearing,
         ratios=(Ratio(("together",), ("apart",)),),
     ),
@@ -117,7 +136,7 @@ CASES = (
         title="One strategic BSP on N feeders × T periods: KKT, bounds, MILPs, certificate, re-clearing",
         build=market,
         sizes=({"feeders": 1, "periods": 1}, {"feeders": 1, "periods": 24}),
-        phases={"lead": lead},
+        phases={"model": labelled_model, "lead": lead},
         agree=leader_is_certified,
     ),
 )

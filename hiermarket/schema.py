@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: On the flat dimension ``bid``: coordinate name → dimension of the unstacked result.
 BID_COORDS = {"bid_feeder": FEEDER, "bid_bsp": BSP, "bid_bus": BUS, "bid_block": BLOCK, "bid_direction": DIRECTION}
-#: The order of dimensions in flat arrays; any other dimension comes behind.
+#: The order of dimensions in flat arrays; any other dimension comes between the last two.
 FLAT_ORDER = ("corner", FEEDER, BID, BUS, "grid_bus", "grid_bid", "line", DIRECTION, PERIOD)
 
 #: On the flat dimension ``bus``.
@@ -29,7 +29,8 @@ BUS_COORDS = {"bus_feeder": FEEDER, "bus_name": BUS}
 
 def freeze(dataset: xr.Dataset) -> xr.Dataset:
     """Return a Dataset with every array read-only and its dimensions in one order (`FLAT_ORDER`)."""
-    frozen = dataset.transpose(*(dim for dim in FLAT_ORDER if dim in dataset.dims), ...)
+    known = [dim for dim in FLAT_ORDER[:-1] if dim in dataset.dims]
+    frozen = dataset.transpose(*known, ..., *(dim for dim in FLAT_ORDER[-1:] if dim in dataset.dims))
     for name in frozen.variables:
         values = frozen[name].values
         if isinstance(values, np.ndarray) and name not in frozen.indexes:

@@ -24,6 +24,9 @@ STAGE, STAGES = "stage", ("distribution", "transmission")
 #: What a cost is: money paid, bids accepted at their price, true cost of the resources.
 MEASURE, MEASURES = "measure", ("payment", "bid cost", "true cost")
 
+#: Energy below this counts as none [MWh]: rounding of the solver.
+NEGLIGIBLE = 1e-6
+
 _UP, _DOWN = (d.value for d in Direction)
 
 
@@ -41,16 +44,31 @@ def indicators(chain: Chain) -> xr.Dataset:
         Units and meanings as in the nomenclature. Shares refer to the gross imbalance
         energy Σ|I|Δ: of the feeders after the distribution market, of feeders and
         transmission grid together after the transmission market. What nets out, less
-        losses, is ``netting_share``. A saving is NaN where the baseline costs nothing or less.
+        losses, is ``netting_share``. A saving is NaN where the baseline costs nothing or less,
+        and where energy is not served.
     """
     energies = _energies(chain)
     before, after = _costs(chain)
-    saving = (1.0 - after / before).where(before > 0)
+    # what is not served saves nothing: no saving is defined then
+    lost = _not_served(chain)
+    saving = (1.0 - after / before).where((before > 0) & (lost <= NEGLIGIBLE))
     gross = energies.imbalance_energy.sum(DIRECTION)
     local, tbm = (energies[name].sum(DIRECTION) / gross.where(gross > 0) for name in ("local_energy", "tbm_energy"))
-    shares = {"local_share": local, "tbm_share": tbm, "netting_share": 1.0 - local - tbm}
+    shares = {
+        "local_share": local,
+        "tbm_share": tbm,
+        "netting_share": 1.0 - local - tbm - lost / gross.where(gross > 0),
+    }
     figures = energies.assign(shares).assign(cost_before=before, cost_after=after, saving=saving)
     return describe(figures.assign(_volumes(chain)).assign(worst_violation=_violations(chain)))
+
+
+def _not_served(chain: Chain) -> xr.DataArray:
+    """Energy that nobody serves or takes [MWh], after each stage."""
+    duration, local, grid = bare(chain.market.duration), chain.clearing.flat, chain.cleared.flat
+    first = float(((bare(local.unserved) + bare(local.spilled)) * duration).sum())
+    then = float(((bare(grid.grid_unserved) + bare(grid.grid_spilled)) * duration).sum())
+    return xr.DataArray([first, first + then], coords={STAGE: list(STAGES)}, dims=STAGE)
 
 
 def _gross(imbalance: xr.DataArray) -> xr.DataArray:

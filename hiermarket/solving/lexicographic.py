@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from hiermarket.solving.program import Floats, Program
     from hiermarket.solving.solver import Answer, Session
 
-#: A multiplier below this share of the largest cost counts as zero when an optimal face
-#: is fixed: a thousand times the solver's dual tolerance.
-ZERO = 1e-6
+#: A multiplier below this counts as zero when an optimal face is fixed: a hundred times the
+#: solver's dual tolerance, and far below any difference of prices. It must not grow with the
+#: largest cost: a value of lost load of 20,000 would make prices 0.02 apart a tie.
+ZERO = 1e-7
 
 
 def descend(program: Program, session: Session, first: Answer, then: Sequence[Floats]) -> tuple[Floats, int]:
@@ -49,12 +50,11 @@ def descend(program: Program, session: Session, first: Answer, then: Sequence[Fl
     every = np.arange(program.shape[1])
     lower, upper = program.lower.copy(), program.upper.copy()
     row_lower, row_upper = program.row_lower.copy(), program.row_upper.copy()
-    cost, answer = program.cost, first
+    answer = first
     for decided, further in enumerate(then):
-        zero = ZERO * max(1.0, float(np.abs(cost).max(initial=0.0)))
-        fixed = np.flatnonzero(np.abs(answer.reduced_cost) > zero)
+        fixed = np.flatnonzero(np.abs(answer.reduced_cost) > ZERO)
         lower[fixed] = upper[fixed] = _nearer(answer.x, lower, upper)[fixed]
-        active = np.flatnonzero((np.abs(answer.dual) > zero) & (row_lower < row_upper))
+        active = np.flatnonzero((np.abs(answer.dual) > ZERO) & (row_lower < row_upper))
         row_lower[active] = row_upper[active] = _nearer(program.matrix @ answer.x, row_lower, row_upper)[active]
         session.change_bounds(fixed, lower[fixed], upper[fixed])
         session.change_row_bounds(active, row_lower[active], row_upper[active])

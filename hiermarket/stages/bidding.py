@@ -273,6 +273,8 @@ def _offers(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, ti
     step = (tick * xr.ones_like(paid)).where(~whole, FIRST_TICKS * tick)
     room = sign * (paid - bare(data.cost))
     step = step.where(room < 0, np.minimum(step, room))
+    # a loss taken in part, to move the price, must not become a loss taken whole
+    step = step.where((room >= -NEGLIGIBLE) | whole, -tick)
     chosen = (paid - sign * step).where(accepted, expected.offer.where(withheld, bare(data.cost)))
     return chosen.where(bare(own), bare(data.price)).transpose(BID, PERIOD)
 

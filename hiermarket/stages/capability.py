@@ -226,7 +226,10 @@ def _largest(
         # an up bid injects between −undo and +own, a down bid between −own and +undo
         high, low = is_up * own + (1 - is_up) * back, (1 - is_up) * own + is_up * back
         for number, limit in enumerate(around):
-            _add_limits(model, limit, _at_rank(high, who, market), _at_rank(low, who, market), method, number)
+            # (12) looks at each direction by itself: up at the upper corner, down at the lower one
+            sides = (Direction.UP, Direction.DOWN) if len(around) == 1 else (tuple(Direction)[number],)
+            injected = (_at_rank(high, who, market), _at_rank(low, who, market))
+            _add_limits(model, limit, injected, method, (number, sides))
         # (12), (13)  max Σ (U + D)                                                      [MW]
         model.add_objective((1 * own).sum() + (1 * back).sum(), sense="max")
         program = program_of(model)
@@ -249,22 +252,25 @@ def _at_rank(per_bid: linopy.LinearExpression, who: Resources, market: Balancing
 def _add_limits(
     model: linopy.Model,
     limit: Limits,
-    high: linopy.LinearExpression,
-    low: linopy.LinearExpression,
+    injected: tuple[linopy.LinearExpression, linopy.LinearExpression],
     method: ForwardingMethod,
-    number: int,
+    at_state: tuple[int, tuple[Direction, ...]],
 ) -> None:
+    """Add the rows of all limits, linearised at one state, for the directions that it stands for."""
+    number, directions = at_state
     for kind, c in limit.coefficient.items():
         room = limit.room[kind]
         at = {BUS: c.indexes[BUS]}
-        up, down = high.sel(at), low.sel(at)
+        up, down = (expression.sel(at) for expression in injected)
         if isinstance(method, SafeBox):
             # (13)  Σ_i (c_i⁺ U_i + c_i⁻ D_i) ≤ h      ∀ limits: the worst point of the box
             worst = (c.clip(min=0.0) * up).sum("rank") + ((-c).clip(min=0.0) * down).sum("rank")
             model.add_constraints(worst <= room, name=f"{kind}-box-{number}")
-        else:
-            # (12)  Σ_i c_i U_i ≤ h  and  −Σ_i c_i D_i ≤ h      ∀ limits: each direction by itself
+            continue
+        # (12)  Σ_i c_i U_i ≤ h  and  −Σ_i c_i D_i ≤ h      ∀ limits: each direction by itself
+        if Direction.UP in directions:
             model.add_constraints((c * up).sum("rank") <= room, name=f"{kind}-up-{number}")
+        if Direction.DOWN in directions:
             model.add_constraints((-c * down).sum("rank") <= room, name=f"{kind}-down-{number}")
 
 

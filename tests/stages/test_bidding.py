@@ -22,11 +22,13 @@ def market_of(table, rows, imbalance, *, periods=1, tbm=(60.0, 20.0), cap=100.0,
     combined = hm.balancing_market(
         {"f": feeder},
         bids=pd.DataFrame(rows).assign(feeder="f"),
-        imbalance=pd.DataFrame([
-            {"feeder": "f", "bus": bus, "period": t, "imbalance": value}
-            for bus, values in imbalance.items()
-            for t, value in zip(index, np.broadcast_to(values, periods), strict=True)
-        ]),
+        imbalance=pd.DataFrame(
+            [
+                {"feeder": "f", "bus": bus, "period": t, "imbalance": value}
+                for bus, values in imbalance.items()
+                for t, value in zip(index, np.broadcast_to(values, periods), strict=True)
+            ]
+        ),
         tbm_prices={"up": tbm[0], "down": tbm[1]},
         rules=hm.MarketRules(price_cap=cap, value_of_lost_load=voll),
     )
@@ -101,7 +103,8 @@ BINDING = {
 
 
 @pytest.mark.parametrize(
-    ("limit", "passes"), [("neither", 0), ("line", 0), ("voltage", 0), pytest.param("line", 2, marks=pytest.mark.nightly)]
+    ("limit", "passes"),
+    [("neither", 0), ("line", 0), ("voltage", 0), pytest.param("line", 2, marks=pytest.mark.nightly)],
 )
 def test_the_payment_is_exact_and_no_offer_earns_more(limit, passes):
     grid = hm.LinDistFlow(loss_passes=passes)

@@ -98,6 +98,11 @@ def test_freeze_orders_dimensions(flat):
     np.testing.assert_array_equal(frozen.activation, flat.activation)
 
 
+def test_freeze_leaves_the_order_of_other_dimensions():
+    payment = xr.Dataset({"payment": (("account", "item", "period"), np.zeros((1, 2, 3)))})
+    assert freeze(payment).payment.dims == ("account", "item", "period")
+
+
 def test_freeze_array(flat):
     frozen = freeze_array(flat.voltage)
     xr.testing.assert_identical(frozen, flat.voltage)

@@ -1,0 +1,58 @@
+"""The whole chain in one call is its stages one after the other."""
+
+import numpy as np
+import pytest
+
+from hiermarket.errors import InfeasibleError
+from hiermarket.network.losses import LinDistFlow
+from hiermarket.stages.capability import SafeBox
+from hiermarket.stages.coordination import STAGES, AsBid, OneLeader, Options, Truthful, run_chain
+from hiermarket.stages.dso_clearing import clear_dso
+from tests.stages.conftest import LOSSLESS
+from tests.stages.test_dso_clearing import NO_VOLTAGE, with_an_impossible_feeder
+
+
+def test_stages_are_told_in_order(m33_case):
+    told = []
+    run_chain(m33_case, Options(grid=LOSSLESS), progress=told.append)
+    assert tuple(told) == STAGES
+
+
+def test_truthful_and_as_bid(m33_case):
+    data = m33_case.bids.data
+    dear = m33_case.with_bids(data.assign(price=data.price + 5.0))
+    truthful = run_chain(dear, Options(behaviour=Truthful(), grid=LOSSLESS))
+    assert truthful.market.bids.data.price.equals(data.cost)
+    assert truthful.clearing.flat.clearing_cost.item() == pytest.approx(21.0625)
+    as_bid = run_chain(dear, Options(behaviour=AsBid(), grid=LOSSLESS))
+    # every activated MW costs 5 EUR more
+    assert as_bid.clearing.flat.clearing_cost.item() == pytest.approx(21.0625 + 5 * 0.55725)
+    assert not as_bid.bidding
+
+
+def test_one_leader(m33_case):
+    # C alone sets the price and raises it from 50 to the TBM's 60: all others gain too
+    chain = run_chain(m33_case, Options(behaviour=OneLeader("C"), grid=LOSSLESS))
+    # less the tick that wins the tie with the TBM
+    tick = 0.0101
+    np.testing.assert_allclose(chain.clearing.flat.nodal_price, 60.0, atol=tick)
+    profit = chain.settlement.data.profit.isel(period=0)
+    # A .15·30 + .10·26, B .10·20 + .15·18, C .05725·10
+    assert profit.values.tolist() == pytest.approx([7.1, 4.7, 0.5725], abs=0.25 * tick)
+    assert len(chain.bidding) == 1
+
+
+def test_a_failed_feeder_is_named():
+    market = with_an_impossible_feeder(NO_VOLTAGE, ["a", "x"])
+    with pytest.raises(InfeasibleError) as error:
+        run_chain(market, Options(grid=LOSSLESS))
+    assert error.value.where == "feeder=x, period=2026-01-01 00:00:00"
+
+
+def test_defaults():
+    assert Options() == Options(Truthful(), SafeBox(), LinDistFlow(), None)
+
+
+def test_the_chain_is_its_stages(day_chain):
+    again = clear_dso(day_chain.market)
+    np.testing.assert_allclose(again.flat.activation, day_chain.clearing.flat.activation, atol=1e-9)

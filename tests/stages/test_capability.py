@@ -53,7 +53,7 @@ def broken(market, state, sides=12):
 @pytest.mark.parametrize(("grid", "tolerance"), [(LOSSLESS, 1e-9), (LinDistFlow(2), 2e-6)])
 def test_every_vertex_of_the_box_is_safe(grid, tolerance):
     """Both corners and random vertices, τ of both signs, polygons and voltages that bind."""
-    market = random_market(41, count=25)
+    market = random_market(41, count=20)
     clearing = clear_dso(market, grid=grid)
     forwarded = forward(market, clearing, method=SafeBox(undo=True))
     low, high = box(market, forwarded)
@@ -61,10 +61,10 @@ def test_every_vertex_of_the_box_is_safe(grid, tolerance):
     base = broken(market, state_at(market, clearing, 0 * low, ac=ac))
     # where lost load makes the passes of the clearing jump, it is itself not exact
     sound = base <= tolerance
-    assert sound.sum() >= 22
+    assert sound.sum() >= 17
     rng = np.random.default_rng(0)
-    picks = [np.zeros_like(low), np.ones_like(low), *[rng.integers(0, 2, low.shape) for _ in range(40)]]
-    picks += [rng.random(low.shape) for _ in range(10)]  # any part of any bid
+    picks = [np.zeros_like(low), np.ones_like(low), *[rng.integers(0, 2, low.shape) for _ in range(20)]]
+    picks += [rng.random(low.shape) for _ in range(5)]  # any part of any bid
     for pick in picks:
         state = state_at(market, clearing, low + pick * (high - low), ac=ac)
         assert broken(market, state)[sound].max() <= tolerance
@@ -145,7 +145,7 @@ def test_a_binding_polygon_by_hand():
 
 
 def test_maximum_regulation_is_at_least_the_box_in_each_direction():
-    market = random_market(42, count=20)
+    market = random_market(42, count=10)
     clearing = clear_dso(market, grid=LOSSLESS)
     sums = []
     for method in (SafeBox(undo=True), MaximumRegulation(undo=True)):
@@ -160,12 +160,12 @@ def test_maximum_regulation_is_at_least_the_box_in_each_direction():
 
 @pytest.mark.parametrize(("grid", "tolerance"), [(LOSSLESS, 1e-9), (LinDistFlow(2), 2e-6)])
 def test_maximum_regulation_is_safe_at_its_two_corners(grid, tolerance):
-    market = random_market(43, count=15)
+    market = random_market(43, count=10)
     clearing = clear_dso(market, grid=grid)
     ac = grid.loss_passes > 0
     low, high = box(market, forward(market, clearing, method=MaximumRegulation(undo=True)))
     sound = broken(market, state_at(market, clearing, 0 * low, ac=ac)) <= tolerance
-    assert sound.sum() >= 13
+    assert sound.sum() >= 8
     for corner in (low, high):
         assert broken(market, state_at(market, clearing, corner, ac=ac))[sound].max() <= tolerance
 
@@ -218,19 +218,14 @@ def test_the_linearised_state_itself_is_exact(m33_case, m33_lossy):
     np.testing.assert_allclose(again.v, true.v, atol=1e-8)
 
 
-def test_feeders_together_equal_one_by_one():
-    from tests.stages.test_dso_clearing import only
-
-    market = random_market(3, count=3, sizes=(2, 7), periods=2)
-    grid, method = LinDistFlow(1), SafeBox(undo=True, corner_passes=1)
-    together = forward(market, clear_dso(market, grid=grid), method=method)
-    for name in market.feeder_names:
-        one = only(market, name)
-        alone = forward(one, clear_dso(one, grid=grid), method=method)
-        for array in alone.flat:
-            expected = alone.flat[array]
+def test_feeders_together_equal_one_by_one(trio):
+    found = {name: forward(*part, method=SafeBox(undo=True, corner_passes=1)).flat for name, part in trio.items()}
+    together = found.pop("")
+    for alone in found.values():
+        for array in alone:
+            expected = alone[array]
             labels = {dim: expected[dim] for dim in ("bid", "bus") if dim in expected.dims}
-            np.testing.assert_allclose(together.flat[array].sel(labels), expected, rtol=0, atol=1e-9, err_msg=array)
+            np.testing.assert_allclose(together[array].sel(labels), expected, rtol=0, atol=1e-9, err_msg=array)
 
 
 def test_without_a_clearing_nothing_is_forwarded():

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from hiermarket.errors import InfeasibleError
 from hiermarket.network.losses import LinDistFlow
-from hiermarket.stages.capability import SafeBox
+from hiermarket.stages.capability import SafeBox, forward
 from hiermarket.stages.coordination import STAGES, AsBid, OneLeader, Options, Truthful, run_chain
-from hiermarket.stages.dso_clearing import clear_dso
+from hiermarket.stages.tso_clearing import clear_tso
 from tests.stages.conftest import LOSSLESS
 from tests.stages.test_dso_clearing import NO_VOLTAGE, with_an_impossible_feeder
 
@@ -53,6 +54,8 @@ def test_defaults():
     assert Options() == Options(Truthful(), SafeBox(), LinDistFlow(), None)
 
 
-def test_the_chain_is_its_stages(day_chain):
-    again = clear_dso(day_chain.market)
-    np.testing.assert_allclose(again.flat.activation, day_chain.clearing.flat.activation, atol=1e-9)
+def test_the_chain_is_its_stages(m33_case, m33_chain, m33_lossless):
+    xr.testing.assert_identical(m33_chain.clearing.flat, m33_lossless.flat)
+    forwarded = forward(m33_case, m33_lossless, method=SafeBox(undo=True))
+    xr.testing.assert_allclose(m33_chain.forwarded.flat, forwarded.flat)
+    xr.testing.assert_allclose(m33_chain.cleared.flat, clear_tso(m33_case, m33_lossless, forwarded).flat)

@@ -46,7 +46,7 @@ def test_delivered_is_the_ac_change_of_the_interface(day_chain):
 def test_delivered_differs_from_cleared_by_second_order():
     """A quarter of the change leaves a sixteenth of the difference."""
     market = random_market(71, count=12)
-    clearing = clear_dso(market)
+    clearing = clear_dso(market, grid=LinDistFlow(1))
     forwarded = forward(market, clearing, method=SafeBox(corner_passes=0))
     cleared = clear_tso(market, clearing, forwarded)
     gaps = []

@@ -29,8 +29,8 @@ def settled(market, grid, method=None):
 @pytest.fixture(scope="module", params=["lossless", "lossy"])
 def many(request):
     """Feeders with lines, voltages and TBM limits that bind, reactive coupling, a congested grid, own imbalance."""
-    market = random_market(61, count=20, periods=2, hours=0.25, transmission=True)
-    grid = LOSSLESS if request.param == "lossless" else LinDistFlow(2)
+    market = random_market(61, count=12, periods=2, hours=0.25, transmission=True)
+    grid = LOSSLESS if request.param == "lossless" else LinDistFlow(1)
     return market, *settled(market, grid)
 
 
@@ -55,7 +55,7 @@ def test_operators_keep_nothing(many):
     """What a DSO or the TSO collects above what it pays is in accounts that say what it is."""
     balance = many[-1].balance
     operators = [name for name in balance.account.values if name.startswith("DSO ") or name == "TSO"]
-    assert len(operators) == 21
+    assert len(operators) == 13
     assert float(abs(balance.sel(account=operators)).max()) < 1e-9
 
 
@@ -205,8 +205,8 @@ def test_what_is_not_served_is_paid_back():
 
 
 def test_constant_losses_sum_to_zero_too():
-    market = random_market(62, count=8, transmission=True)
-    *_, settlement = settled(market, LinDistFlow(2, Losses.CONSTANT))
+    market = random_market(62, count=4, transmission=True)
+    *_, settlement = settled(market, LinDistFlow(1, Losses.CONSTANT))
     assert settlement.imbalance_of_money < 1e-9
 
 

@@ -53,7 +53,7 @@ def broken(market, state, sides=12):
 @pytest.mark.parametrize(("grid", "tolerance"), [(LOSSLESS, 1e-9), (LinDistFlow(2), 2e-6)])
 def test_every_vertex_of_the_box_is_safe(grid, tolerance):
     """Both corners and random vertices, τ of both signs, polygons and voltages that bind."""
-    market = random_market(41, count=20)
+    market = random_market(41, count=14)
     clearing = clear_dso(market, grid=grid)
     forwarded = forward(market, clearing, method=SafeBox(undo=True))
     low, high = box(market, forwarded)
@@ -61,7 +61,7 @@ def test_every_vertex_of_the_box_is_safe(grid, tolerance):
     base = broken(market, state_at(market, clearing, 0 * low, ac=ac))
     # where lost load makes the passes of the clearing jump, it is itself not exact
     sound = base <= tolerance
-    assert sound.sum() >= 17
+    assert sound.sum() >= 12
     rng = np.random.default_rng(0)
     picks = [np.zeros_like(low), np.ones_like(low), *[rng.integers(0, 2, low.shape) for _ in range(20)]]
     picks += [rng.random(low.shape) for _ in range(5)]  # any part of any bid
@@ -69,7 +69,7 @@ def test_every_vertex_of_the_box_is_safe(grid, tolerance):
         state = state_at(market, clearing, low + pick * (high - low), ac=ac)
         assert broken(market, state)[sound].max() <= tolerance
     # not for nothing: limits bind
-    assert forwarded.flat.withheld.sum() > 1.0
+    assert forwarded.flat.withheld.sum() > 0.5
     assert forwarded.flat.forwarded.sum() > 5.0
 
 
@@ -160,12 +160,12 @@ def test_maximum_regulation_is_at_least_the_box_in_each_direction():
 
 @pytest.mark.parametrize(("grid", "tolerance"), [(LOSSLESS, 1e-9), (LinDistFlow(2), 2e-6)])
 def test_maximum_regulation_is_safe_at_its_two_corners(grid, tolerance):
-    market = random_market(43, count=10)
+    market = random_market(43, count=6)
     clearing = clear_dso(market, grid=grid)
     ac = grid.loss_passes > 0
     low, high = box(market, forward(market, clearing, method=MaximumRegulation(undo=True)))
     sound = broken(market, state_at(market, clearing, 0 * low, ac=ac)) <= tolerance
-    assert sound.sum() >= 8
+    assert sound.sum() >= 5
     for corner in (low, high):
         assert broken(market, state_at(market, clearing, corner, ac=ac))[sound].max() <= tolerance
 

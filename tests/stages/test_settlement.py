@@ -9,7 +9,7 @@ import xarray as xr
 
 from hiermarket.market.balancing_market import MarketRules, balancing_market
 from hiermarket.network.feeder import feeder_from_table
-from hiermarket.network.losses import LinDistFlow, Losses
+from hiermarket.network.losses import LinDistFlow
 from hiermarket.stages.capability import SafeBox, forward
 from hiermarket.stages.dso_clearing import clear_dso
 from hiermarket.stages.settlement import bsp_account, change_payment, settle
@@ -202,12 +202,6 @@ def test_what_is_not_served_is_paid_back():
     assert payers.sel(item="local imbalance").item() == pytest.approx(-500.0)
     assert payers.sel(item="energy not served").item() == pytest.approx(400.0)
     assert settlement.balance.sel(account="congestion and losses f").item() == pytest.approx(94.0)
-
-
-def test_constant_losses_sum_to_zero_too():
-    market = random_market(62, count=4, transmission=True)
-    *_, settlement = settled(market, LinDistFlow(1, Losses.CONSTANT))
-    assert settlement.imbalance_of_money < 1e-9
 
 
 def test_m33_by_hand(m33_chain):

@@ -17,6 +17,7 @@ PINS := pyproject.toml constraints.txt
 CORE := $(VENV)/.made-core
 TEST := $(VENV)/.made-test
 DOCS := $(VENV)/.made-docs
+BENCH := $(VENV)/.made-bench
 FRESH := build/constraints
 
 .DEFAULT_GOAL := help
@@ -41,7 +42,7 @@ lint: $(TEST)  ## style and types
 notebooks: $(TEST)  ## run every notebook
 	$(PY) -m pytest tests/project/test_notebooks.py $(ARGS)
 
-benchmarks: $(TEST)  ## time and size of every registered case
+benchmarks: $(BENCH)  ## time and size of every registered case
 	$(PY) -m benchmarks $(ARGS)
 
 docs: $(DOCS)  ## build the documentation site into site/
@@ -50,7 +51,7 @@ docs: $(DOCS)  ## build the documentation site into site/
 constraints:  ## renew constraints.txt with the newest versions of everything
 	rm -rf $(FRESH)
 	"$(PYTHON)" -m venv $(FRESH)
-	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --editable '.[test,docs]'
+	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --editable '.[test,docs,bench]'
 	sed -n '/^#/p' constraints.txt > $(FRESH).txt
 	$(FRESH)/bin/python -m pip freeze --exclude-editable --disable-pip-version-check | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' >> $(FRESH).txt
 	mv $(FRESH).txt constraints.txt
@@ -83,3 +84,8 @@ $(DOCS): $(PINS)
 	$(make_venv)
 	$(INSTALL) '.[docs]'
 	@touch "$@" "$(CORE)"
+
+$(BENCH): $(PINS)
+	$(make_venv)
+	$(INSTALL) '.[test,bench]'
+	@touch "$@" "$(TEST)" "$(CORE)"

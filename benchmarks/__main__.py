@@ -10,18 +10,18 @@ import os
 import platform
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.measure import Measured, Run, measure, measure_by_name
+from benchmarks.measure import COUNTS, Run, measure, measure_by_name
 from benchmarks.registry import every_case
 
 RESULTS = Path(__file__).parent / "results"
-COUNTS = [name.name for name in fields(Measured)][3:]
 
 
 def apart(name: str, size: Mapping[str, int], repeat: int) -> Run:
@@ -42,7 +42,9 @@ def table(run: Run, title: str) -> Table:
         counts = [getattr(phase, name) for name in COUNTS]
         cells = ["" if count is None else f"{count:,}" for count in counts]
         shown.add_row(phase.phase, f"{phase.seconds:.4f}", f"{phase.peak_mb:.0f}", *cells)
-    shown.caption = "\n".join(f"{name} = {ratio:.3f}" for name, ratio in run.ratios.items())
+    below = [f"{name} = {ratio:.3f}" for name, ratio in run.ratios.items()]
+    below += [f"{phase.phase}: {phase.note}" for phase in run.phases if phase.note]
+    shown.caption = escape("\n".join([*below, *filter(None, [run.remark])]))
     return shown
 
 

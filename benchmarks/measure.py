@@ -8,13 +8,15 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from benchmarks.registry import Case, Ratio, every_case
 
 BUILD = "build"
+#: Once a run has taken this long, it is not repeated [s].
+LONG = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,17 @@ class Measured:
     phase: str
     seconds: float
     peak_mb: float
+    note: str = ""
     rows: int | None = None
     columns: int | None = None
     nonzeros: int | None = None
     binaries: int | None = None
     solves: int | None = None
+    nodes: int | None = None
+
+
+#: What is counted: the fields of `Measured` after those of every phase.
+COUNTS = tuple(field.name for field in fields(Measured))[4:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,7 @@ class Run:
     size: Mapping[str, int]
     phases: tuple[Measured, ...]
     ratios: Mapping[str, float]
+    remark: str = ""
 
 
 def _forget_peak() -> None:
@@ -57,20 +66,25 @@ def _peak_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _sizes(answer: object) -> dict[str, int]:
-    """Rows, columns, nonzeros and binaries of a linopy model or Program; solves of anything that counts them."""
+def _sizes(answer: object) -> dict[str, Any]:
+    """Rows, columns, nonzeros and binaries of a linopy model, Program or Mpec; what any other answer says of itself."""
+    from hiermarket.bilevel import Mpec
     from hiermarket.solving.program import Program, program_of
 
-    sizes = {}
+    if isinstance(answer, Mpec):
+        answer = answer.model
     if type(answer).__module__.startswith("linopy") and hasattr(answer, "matrices"):
         answer = program_of(answer)  # type: ignore[arg-type]  # a linopy model, told without importing linopy
     if isinstance(answer, Program):
         rows, columns = answer.shape
         sizes = {"rows": rows, "columns": columns, "nonzeros": int(answer.matrix.nnz)}
-        sizes["binaries"] = int(answer.integer.sum())
-    if isinstance(solves := getattr(answer, "solves", None), int):
-        sizes["solves"] = solves
-    return sizes
+        return {**sizes, "binaries": int(answer.integer.sum())}
+    own = {name: getattr(answer, name, None) for name in COUNTS}
+    note = getattr(answer, "note", None)
+    return {
+        **{name: value for name, value in own.items() if isinstance(value, int)},
+        **({"note": note} if isinstance(note, str) else {}),
+    }
 
 
 def _once(case: Case, size: Mapping[str, int]) -> list[Measured]:
@@ -93,11 +107,13 @@ def _ratio(ratio: Ratio, seconds: Mapping[str, float]) -> tuple[str, float]:
 
 
 def measure(case: Case, size: Mapping[str, int], repeat: int = 1) -> Run:
-    """Run a case, with the least seconds of each phase in a number of repetitions."""
-    runs = [_once(case, size) for _ in range(repeat)]
+    """Run a case, with the least seconds of each phase in a number of repetitions; a long run is not repeated."""
+    runs: list[list[Measured]] = []
+    while len(runs) < repeat and not (runs and sum(phase.seconds for phase in runs[-1]) > LONG):
+        runs.append(_once(case, size))
     best = tuple(min(phases, key=lambda phase: phase.seconds) for phases in zip(*runs, strict=True))
     seconds = {phase.phase: phase.seconds for phase in best}
-    return Run(case.name, dict(size), best, dict(_ratio(ratio, seconds) for ratio in case.ratios))
+    return Run(case.name, dict(size), best, dict(_ratio(ratio, seconds) for ratio in case.ratios), case.remark)
 
 
 def measure_by_name(name: str, size: Mapping[str, int], repeat: int) -> Run:

@@ -16,7 +16,7 @@ Phase = Callable[[Answers], object]
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Seconds of our phases, taken together, over those of the phases that they stand in for."""
+    """Seconds of phases, taken together, over those of others: ours over what they stand in for, or the reverse."""
 
     ours: tuple[str, ...]
     reference: tuple[str, ...]
@@ -39,13 +39,15 @@ class Case:
         and takes a few seconds at most.
     phases : dict of callables
         In order; each is given the answers of the phases before it and returns its own.
-        Sizes are read off every answer that is a linopy model or a `Program`, solves off
-        every answer with a number of `solves`.
+        Sizes are read off every answer that is a linopy model or a `Program`; any other
+        answer may have numbers of its own, e.g. `solves` or `nodes`, and a `note`.
     agree : callable
         Given all answers; raises AssertionError when they contradict each other. A fast
         wrong answer is no result.
     ratios : tuple[Ratio, ...]
         Comparisons to print.
+    remark : str
+        What is printed below them, e.g. which phases are left out and why.
     """
 
     name: str
@@ -55,11 +57,12 @@ class Case:
     phases: Mapping[str, Phase]
     agree: Callable[[Answers], None]
     ratios: tuple[Ratio, ...] = field(default=())
+    remark: str = ""
 
 
 def every_case() -> dict[str, Case]:
     """Return all cases by name."""
-    from benchmarks import blocks, markets
+    from benchmarks import blocks, markets, strategic
 
-    cases = (*blocks.CASES, *markets.CASES)
+    cases = (*blocks.CASES, *markets.CASES, *strategic.CASES)
     return {case.name: case for case in cases}

@@ -140,9 +140,16 @@ class UnboundedError(SolveError):
 
 
 class LimitReachedError(SolveError):
-    """A limit of time, iterations or nodes came before a proved optimum."""
+    """A limit of time, iterations or nodes came before a proved optimum.
+
+    Attributes
+    ----------
+    incumbent : object or None
+        The best solution so far, where there is one; nothing says that it is an optimum.
+    """
 
     outcome = "reached a limit before a proved optimum"
+    incumbent: object | None = None
 
 
 class NumericalError(SolveError):

@@ -1,17 +1,15 @@
-"""The default: a MILP where every bound is proved, branching on pairs otherwise."""
+"""The default: branching where it ends soon, a MILP with proved bounds where it does not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hiermarket.bilevel.big_m import BigM
 from hiermarket.bilevel.bounds import bounds_of
 from hiermarket.bilevel.branching import Branching
 from hiermarket.bilevel.node import Side
-from hiermarket.bilevel.reformulation import PartAnswer
+from hiermarket.bilevel.reformulation import PartAnswer, nothing
 from hiermarket.solving.solver import Outcome
 
 if TYPE_CHECKING:
@@ -21,10 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Auto:
-    """Choose for each part: a MILP with proved bounds, else branching.
+    """Choose for each part: a few nodes of branching; a MILP with proved bounds; branching to the end.
 
     Parameters
     ----------
+    first_nodes : int
+        How many nodes of branching are tried before bounds are looked for, for each pair.
     big_m : BigM
         How the MILPs are solved; bounds declared there are not used, as branching needs none.
     branching : Branching
@@ -32,23 +32,20 @@ class Auto:
         answer fails its own check.
     """
 
+    first_nodes: int = 6
     big_m: BigM = field(default_factory=BigM)
     branching: Branching = field(default_factory=Branching)
 
     def solve(self, part: Part, options: SolverOptions) -> PartAnswer:
         """Solve one part (see `Reformulation`)."""
-        if not len(part.pairs):
-            return self.branching.solve(part, options)
+        limit = min(50 + self.first_nodes * len(part.pairs), self.branching.node_limit)
+        first = replace(self.branching, node_limit=limit).solve(part, options)
+        if first.outcome is not Outcome.LIMIT or part.program.quadratic is not None:
+            return first if first.outcome is not Outcome.LIMIT else self.branching.solve(part, options)
         bounds = bounds_of(part, options)
         if bounds is None:
-            return PartAnswer(
-                outcome=Outcome.INFEASIBLE,
-                status="no point satisfies the relaxation",
-                x=np.full(part.program.shape[1], np.nan),
-                objective=float("nan"),
-                method="bounds",
-            )
-        if bounds.proved and part.program.quadratic is None:
+            return nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation", "bounds")
+        if bounds.proved:
             answer = self.big_m.solve_bounded(part, bounds, options)
             if answer.outcome is not Outcome.TROUBLE:
                 return answer

@@ -10,8 +10,8 @@ from scipy.sparse import coo_array, csr_array, vstack
 
 from hiermarket.bilevel.bounds import bounds_of
 from hiermarket.bilevel.branching import Branching
-from hiermarket.bilevel.node import Nodes, Side
-from hiermarket.bilevel.reformulation import Assumption, PartAnswer
+from hiermarket.bilevel.node import Nodes, Side, decided
+from hiermarket.bilevel.reformulation import Assumption, PartAnswer, nothing
 from hiermarket.errors import ModelError, UnboundedPairError
 from hiermarket.solving.solver import Outcome, Session, SolverOptions
 
@@ -69,7 +69,7 @@ class BigM:
             )
         bounds = bounds_of(part, options)
         if bounds is None:
-            return _nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation")
+            return nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation", "big-M")
         return self.solve_bounded(part, bounds, options)
 
     def solve_bounded(self, part: Part, bounds: Bounds, options: SolverOptions) -> PartAnswer:
@@ -79,14 +79,15 @@ class BigM:
         bounds, assumptions = self._completed(part, bounds)
         open_ = np.flatnonzero(bounds.sides == Side.OPEN)
         answer = Session(milp(part, bounds), options).solve()
-        found = _nothing(part, answer.outcome, answer.status, dropped=len(bounds.sides) - len(open_))
+        found = nothing(part, answer.outcome, answer.status, "big-M")
+        found = replace(found, dropped=len(bounds.sides) - len(open_))
         if answer.outcome is Outcome.INFEASIBLE and assumptions:
             status = f"infeasible under the declared bounds of {len(assumptions)} sides of pairs"
             found = replace(found, outcome=Outcome.TROUBLE, status=status)
         if not answer.optimal:
             return replace(found, binaries=len(open_), assumptions=assumptions)
         nodes = Nodes(part, options)
-        leaf = nodes.solve(decided(part, bounds.sides, answer.x))
+        leaf = nodes.solve(nodes.fixed(decided(part, answer.x, bounds.sides), answer.x)).answer
         sign = 1.0 if part.program.minimise else -1.0
         if not leaf.optimal or abs(sign * leaf.objective - answer.objective) > AGREEMENT * (1 + abs(answer.objective)):
             status = f"MILP says {answer.objective:.9g}, its own decisions give {sign * leaf.objective:.9g}"
@@ -213,13 +214,6 @@ def _slack_rows(part: Part, base: Program, open_: Ints) -> csr_array:
     return csr_array(csr_array(pick) @ base.matrix + csr_array(direct))
 
 
-def decided(part: Part, sides: Ints, x: Floats) -> Ints:
-    """Decide the open pairs as a point has them."""
-    own = x[: part.program.shape[1]]
-    guess = np.where(part.slack(own) <= part.magnitude(own), Side.SLACK_ZERO, Side.MULTIPLIER_ZERO)
-    return np.where(sides == Side.OPEN, guess, sides)
-
-
 def _nearest(part: Part, bounds: Bounds, x: Floats, pairs: tuple[Ints, Ints]) -> tuple[float, int, str] | None:
     """Return the largest ratio of a value to its bound, among some slacks and some multipliers."""
     primal, dual = pairs
@@ -230,14 +224,3 @@ def _nearest(part: Part, bounds: Bounds, x: Floats, pairs: tuple[Ints, Ints]) ->
         if len(ratio)
     ]
     return max(found, default=None)
-
-
-def _nothing(part: Part, outcome: Outcome, status: str, dropped: int = 0) -> PartAnswer:
-    return PartAnswer(
-        outcome=outcome,
-        status=status,
-        x=np.full(part.program.shape[1], np.nan),
-        objective=float("nan"),
-        method="big-M",
-        dropped=dropped,
-    )

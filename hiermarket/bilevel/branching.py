@@ -1,27 +1,31 @@
 """Complementarity branch and bound: exact without any big-M.
 
-Each node drops the pairs that are still open and solves what remains; a pair that is
-violated splits the node into "slack = 0" and "multiplier = 0", both plain bounds. An
-accepted point is solved once more with every pair decided, so that complementarity
-holds exactly and not up to a tolerance.
+Each node drops the pairs that are still open and solves what remains, strengthened by the
+strong duality of the followers; a pair that is violated splits the node into "slack = 0" and
+"multiplier = 0", both plain bounds; an integer of the leader splits it as in any branch and
+bound. An accepted point is solved once more with everything decided, so that complementarity
+holds exactly and not up to a tolerance. Each node that is left is proved by its own
+multipliers (see `safe_bound`), and the weakest of these proofs is the gap that is reported.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hiermarket.bilevel.node import Nodes, Side
-from hiermarket.bilevel.reformulation import PartAnswer
+from hiermarket.bilevel.node import INTEGRALITY, Decisions, Nodes, Side, decided
+from hiermarket.bilevel.reformulation import PartAnswer, nothing
+from hiermarket.bilevel.relaxation import relaxation
 from hiermarket.errors import ModelError
 from hiermarket.solving.solver import Outcome, SolverOptions
 
 if TYPE_CHECKING:
+    from hiermarket.bilevel.node import Node
     from hiermarket.bilevel.problem import Part
-    from hiermarket.solving.program import Floats, Ints
+    from hiermarket.solving.program import Floats, Ints, Program
     from hiermarket.solving.solver import Answer
 
 #: Slack and multiplier of a pair below this are both taken for a pair that holds.
@@ -30,7 +34,7 @@ PAIR_TOLERANCE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Branching:
-    """Branch on complementarity pairs, no bounds needed.
+    """Branch on complementarity pairs and on the leader's integers, no bounds needed.
 
     Parameters
     ----------
@@ -58,10 +62,18 @@ class Branching:
         Returns
         -------
         PartAnswer
-            The optimum, or an outcome that says why there is none.
+            The optimum, or an outcome that says why there is none; a limit reached comes
+            with the best point so far.
         """
+        cuts = None
+        if len(part.pairs) and part.program.quadratic is None:
+            cuts = relaxation(part, options)
+            if cuts is None:
+                return nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation", "branching")
         start = np.full(len(part.pairs), Side.OPEN, dtype=np.int64) if sides is None else sides
-        return _Search(part, self, options).run(start)
+        search = _Search(part, self, options, cuts)
+        search.try_sides(part.similar)
+        return search.run(start)
 
     def prove(self, part: Part, options: SolverOptions, incumbent: PartAnswer) -> PartAnswer:
         """Prove that nothing is better than a point, or find what is; all pairs open.
@@ -80,7 +92,8 @@ class Branching:
         PartAnswer
             The optimum: the incumbent, or something better.
         """
-        search = _Search(part, self, options)
+        # without the cuts: what bounds may have got wrong must not go into the second proof
+        search = _Search(part, self, options, None)
         search.best = search.nodes.value(incumbent.x)
         search.best_x = incumbent.x
         return search.run(np.full(len(part.pairs), Side.OPEN, dtype=np.int64))
@@ -91,83 +104,136 @@ class _Search:
     part: Part
     settings: Branching
     options: SolverOptions
+    cuts: Program | None
     nodes: Nodes = field(init=False)
     best: float = np.inf
     best_x: Floats | None = None
+    #: the least bound among the nodes that were left: nothing in them can be better
+    proved: float = np.inf
     uncertain: str = ""
 
     def __post_init__(self) -> None:
-        self.nodes = Nodes(self.part, self.options)
+        self.nodes = Nodes(self.part, self.options, self.cuts)
+
+    def try_sides(self, sides: Ints | None) -> None:
+        """Take the point with these sides, if there is one, as the first incumbent."""
+        if sides is None or len(self.nodes.integers):
+            return
+        answer = self.nodes.solve(self.nodes.root(sides)).answer
+        if answer.optimal:
+            self.best, self.best_x = answer.objective, answer.x
 
     def run(self, start: Ints) -> PartAnswer:
         opposite = _opposites(self.part)
-        stack: list[tuple[Ints, float]] = [(start, -np.inf)]
+        stack: list[tuple[Decisions, float]] = [(self.nodes.root(start), -np.inf)]
         started = time.monotonic()
         while stack:
             if self.nodes.solves >= self.settings.node_limit or time.monotonic() - started > self.options.time_limit:
-                return self._answer(Outcome.LIMIT, f"{self.nodes.solves} nodes, {len(stack)} open")
-            sides, bound = stack.pop()
+                return self._limited(f"{self.nodes.solves} nodes, {len(stack)} open", stack)
+            decisions, bound = stack.pop()
             if bound >= self._cutoff():
+                self.proved = min(self.proved, bound)
                 continue
-            answer = self.nodes.solve(sides)
-            if answer.outcome is Outcome.INFEASIBLE:
-                continue
+            node = self.nodes.solve(decisions)
+            answer = node.answer
             if answer.outcome is Outcome.LIMIT:
-                return self._answer(Outcome.LIMIT, answer.status)
-            decided = not (sides == Side.OPEN).any()
-            if not answer.optimal and decided:
-                if answer.outcome is Outcome.UNBOUNDED:
+                return self._limited(answer.status, [*stack, (decisions, bound)])
+            # what a child's multipliers fail to prove, its parent's may
+            proved = max(node.proved, bound)
+            if self._is_left(node, decisions):
+                self.proved = min(self.proved, proved)
+                continue
+            if not answer.optimal and not (decisions.sides == Side.OPEN).any():
+                if answer.outcome is Outcome.UNBOUNDED and self.nodes.has_integer_point(decisions):
                     return self._answer(Outcome.UNBOUNDED, answer.status)
-                self._refuse_curved(answer)
-                self.uncertain = answer.status
-                continue
-            if answer.optimal and (answer.objective >= self._cutoff() or self._accept(answer, sides)):
-                continue
-            if decided:
-                continue
-            below = answer.objective if answer.optimal else -np.inf
-            stack.extend((child, below) for child in _children(self.part, answer, sides, opposite))
+                if decisions.complete:
+                    self._refuse_curved(answer)
+                    self.uncertain = answer.status
+                    continue
+            stack.extend((child, proved) for child in self._children(node, decisions, opposite))
         if self.uncertain:
             return self._answer(Outcome.TROUBLE, self.uncertain)
         if self.best_x is None:
             return self._answer(Outcome.INFEASIBLE, "every node is infeasible")
         return self._answer(Outcome.OPTIMAL, "every node solved")
 
+    def _is_left(self, node: Node, decisions: Decisions) -> bool:
+        """Return whether a node holds nothing better than what is known."""
+        answer = node.answer
+        if answer.outcome is Outcome.INFEASIBLE:
+            return True
+        return answer.optimal and (answer.objective >= self._cutoff() or self._accept(answer, decisions))
+
     def _cutoff(self) -> float:
         return self.best - self.settings.gap * (1.0 + abs(self.best)) if np.isfinite(self.best) else np.inf
 
-    def _accept(self, answer: Answer, sides: Ints) -> bool:
-        """Try the point with every pair decided; return whether it closes the node."""
-        slack, magnitude = self.part.slack(answer.x), self.part.magnitude(answer.x)
-        open_ = sides == Side.OPEN
-        holds = bool((np.minimum(slack, magnitude)[open_] <= PAIR_TOLERANCE).all())
+    def _accept(self, answer: Answer, decisions: Decisions) -> bool:
+        """Try the point with everything decided; return whether it closes the node."""
+        smaller = np.minimum(self.part.slack(answer.x), self.part.magnitude(answer.x))
+        integers = answer.x[self.nodes.integers]
+        rounded = np.clip(np.round(integers), decisions.least, decisions.most)
+        holds = bool((smaller[decisions.sides == Side.OPEN] <= PAIR_TOLERANCE).all())
+        holds = holds and bool((np.abs(integers - rounded) <= INTEGRALITY).all())
         if not holds and self.best_x is not None:
             return False
-        guess = np.where(open_, np.where(slack <= magnitude, Side.SLACK_ZERO, Side.MULTIPLIER_ZERO), sides)
-        leaf = answer if not open_.any() else self.nodes.solve(guess)
+        sides = decided(self.part, answer.x, decisions.sides)
+        leaf = answer if decisions.complete else self.nodes.solve(Decisions(sides, rounded, rounded)).answer
         if not leaf.optimal:
             return False
         if leaf.objective < self.best:
             self.best, self.best_x = leaf.objective, leaf.x
         return leaf.objective <= answer.objective + self.settings.gap * (1.0 + abs(answer.objective))
 
+    def _children(self, node: Node, decisions: Decisions, opposite: Ints) -> list[Decisions]:
+        """Split a node: at the integer that is farthest from one, else at the most violated pair."""
+        answer = node.answer
+        has_point = answer.has_point and bool(np.isfinite(answer.x).all())
+        open_ = (decisions.sides == Side.OPEN).any()
+        free = decisions.least < decisions.most
+        if free.any() and (has_point or not open_):
+            away = np.zeros(len(free))
+            if has_point:
+                value = np.clip(answer.x[self.nodes.integers], decisions.least, decisions.most)
+                away = np.where(free, np.abs(value - np.round(value)), 0.0)
+            if away.max() > INTEGRALITY:
+                return _halves(decisions, int(np.argmax(away)), float(value[np.argmax(away)]))
+            if not open_:
+                return self._split_range(decisions, free)
+        return _sides(self.part, answer, decisions, opposite)
+
+    def _split_range(self, decisions: Decisions, free: np.ndarray) -> list[Decisions]:
+        """Split the range of an integer in the middle where no point says where."""
+        middle = (decisions.least + decisions.most) / 2
+        finite = free & np.isfinite(middle)
+        if not finite.any():
+            self.uncertain = "integers without bounds"
+            return []
+        at = int(np.flatnonzero(finite)[0])
+        return _halves(decisions, at, float(middle[at]))
+
     def _refuse_curved(self, answer: Answer) -> None:
         if self.nodes.is_curved and answer.outcome is Outcome.TROUBLE and answer.status == "not convex":
             raise ModelError(
                 "The leader's objective is not convex, not even with every pair decided",
                 where=f"part {self.part.number}",
-                remedy="Products of prices and volumes: state them through dual_times_primal.",
+                remedy="Products of prices and volumes: state them through dual_times_primal, or use SOS1() with SCIP.",
             )
+
+    def _limited(self, status: str, stack: list[tuple[Decisions, float]]) -> PartAnswer:
+        self.proved = min([self.proved, *(bound for _, bound in stack)])
+        return self._answer(Outcome.LIMIT, status)
 
     def _answer(self, outcome: Outcome, status: str) -> PartAnswer:
         sign = 1.0 if self.part.program.minimise else -1.0
         found = self.best_x is not None and outcome in (Outcome.OPTIMAL, Outcome.LIMIT)
-        return PartAnswer(
-            outcome=outcome,
-            status=status,
-            x=self.best_x if found and self.best_x is not None else np.full(self.part.program.shape[1], np.nan),
-            objective=sign * self.best if found else float("nan"),
-            method="branching",
+        answer = nothing(self.part, outcome, status, "branching")
+        if not found or self.best_x is None:
+            return replace(answer, nodes=self.nodes.solves)
+        return replace(
+            answer,
+            x=self.best_x,
+            objective=sign * self.best,
+            bound=sign * min(self.proved, self.best),
             nodes=self.nodes.solves,
         )
 
@@ -182,12 +248,21 @@ def _opposites(part: Part) -> Ints:
     return opposite
 
 
-def _children(part: Part, answer: Answer, sides: Ints, opposite: Ints) -> list[Ints]:
+def _halves(decisions: Decisions, at: int, value: float) -> list[Decisions]:
+    """Split an integer's range at a value; the nearer half comes last, to be solved first."""
+    below, above = decisions.most.copy(), decisions.least.copy()
+    below[at], above[at] = np.floor(value), np.floor(value) + 1
+    halves = [replace(decisions, most=below), replace(decisions, least=above)]
+    return halves if value - np.floor(value) > 0.5 else halves[::-1]
+
+
+def _sides(part: Part, answer: Answer, decisions: Decisions, opposite: Ints) -> list[Decisions]:
     """Split a node at its most violated pair; the likelier child comes last, to be solved first."""
+    sides = decisions.sides
     open_ = np.flatnonzero(sides == Side.OPEN)
     if answer.has_point and np.isfinite(answer.x).all():
         slack, magnitude = part.slack(answer.x)[open_], part.magnitude(answer.x)[open_]
-        chosen = int(np.argmax(np.minimum(slack, magnitude) + slack * magnitude))
+        chosen = int(np.argmax(np.minimum(slack, magnitude)))
         pair, slack_first = open_[chosen], bool(slack[chosen] <= magnitude[chosen])
     else:
         pair, slack_first = open_[0], True
@@ -196,4 +271,5 @@ def _children(part: Part, answer: Answer, sides: Ints, opposite: Ints) -> list[I
     if opposite[pair] >= 0 and tight[opposite[pair]] == Side.OPEN:
         # at one bound, the other one has room: its multiplier is zero
         tight[opposite[pair]] = Side.MULTIPLIER_ZERO
-    return [silent, tight] if slack_first else [tight, silent]
+    children = [replace(decisions, sides=silent), replace(decisions, sides=tight)]
+    return children if slack_first else children[::-1]

@@ -219,6 +219,16 @@ def _second_solves(mpec: Mpec, problem: Problem, answers: Sequence[PartAnswer]) 
                 "found without the bounds of the first, relative to 1 + the value",
             )
         )
+    gaps = [
+        (abs(answer.objective - answer.bound) / (1.0 + abs(answer.objective)), part)
+        for answer, part in zip(answers, problem.parts, strict=True)
+        if answer.bound is not None
+    ]
+    if gaps:
+        value, part = max(gaps, key=lambda pair: pair[0])
+        where = part_name(mpec.model, problem.program.columns[part.columns])
+        reason = "what the multipliers of every node prove, relative to 1 + the value"
+        checks.append(Check("gap proved by multipliers", value, VALUE, where, reason))
     near = [
         (answer.nearest_assumed[0], mpec.pairs.name(answer.nearest_assumed[1]))
         for answer in answers

@@ -1,8 +1,8 @@
-"""One node: the problem with some pairs decided, solved as an LP, MILP or convex QP."""
+"""One node: the problem with some pairs decided, solved as an LP or convex QP, with what its multipliers prove."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import null_space
 from scipy.sparse import csc_array, csr_array
 
-from hiermarket.errors import ModelError
+from hiermarket.bilevel.safe_bound import objective_proved, proves_empty
 from hiermarket.solving.solver import Answer, Outcome, Session
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: An eigenvalue of the leader's Hessian may be this much below zero, relative to the largest.
 CURVATURE_TOLERANCE = 1e-9
+#: A value this near to an integer is one.
+INTEGRALITY = 1e-6
 #: What rounding leaves of a zero in a projection, relative to the largest entry.
 DUST = 1e-13
 
@@ -32,6 +34,63 @@ class Side(IntEnum):
     MULTIPLIER_ZERO = 2
 
 
+def decided(part: Part, x: Floats, sides: Ints | None = None) -> Ints:
+    """Decide every open pair as a point has it.
+
+    Parameters
+    ----------
+    part : Part
+        The part.
+    x : float array
+        A point; its first columns are the part's.
+    sides : int array, optional
+        What is decided already.
+    """
+    own = x[: part.program.shape[1]]
+    guess = np.where(part.slack(own) <= part.magnitude(own), Side.SLACK_ZERO, Side.MULTIPLIER_ZERO)
+    return guess if sides is None else np.where(sides == Side.OPEN, guess, sides)
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What a node decides: a side for some pairs, and ranges of the leader's integers.
+
+    Attributes
+    ----------
+    sides : int array
+        A `Side` for each pair.
+    least, most : float arrays
+        Range of each integer column, in the order of `Nodes.integers`.
+    """
+
+    sides: Ints
+    least: Floats
+    most: Floats
+
+    @property
+    def complete(self) -> bool:
+        """Whether every pair is decided and every integer fixed."""
+        return not (self.sides == Side.OPEN).any() and bool((self.least == self.most).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node's answer.
+
+    Attributes
+    ----------
+    answer : Answer
+        Values of the part's own columns; outcome `TROUBLE` with status "not convex" stands
+        for a node that is feasible but whose objective is not convex: it gives no bound.
+    proved : float
+        Bound of the minimised objective that its multipliers prove: +inf for a node proved
+        empty, −inf for nothing proved.
+    """
+
+    answer: Answer
+    proved: float
+
+
 class Nodes:
     """Solves nodes of one part, hot-started from one to the next.
 
@@ -42,23 +101,26 @@ class Nodes:
         is convex on the node's equations.
     options : SolverOptions
         Tolerances and limits.
+    cuts : Program, optional
+        A relaxation of the part (see `relaxation`), whose further rows and columns
+        strengthen every node.
     """
 
-    def __init__(self, part: Part, options: SolverOptions) -> None:
+    def __init__(self, part: Part, options: SolverOptions, cuts: Program | None = None) -> None:
         self.part = part
         self._options = options
-        self._program = _minimised(part.program)
-        self._curved = self._program.quadratic is not None and not _is_convex(self._program.quadratic.toarray())
-        if self._program.quadratic is not None and self._program.integer.any():
-            raise ModelError(
-                "A quadratic leader's objective with integer variables cannot be solved",
-                where=f"{int(self._program.integer.sum())} integer variables",
-                remedy="Linearise the objective, or relax the integers.",
-            )
+        self._width = part.program.shape[1]
+        own = _minimised(part.program)
+        self._own = own
+        self._curved = own.quadratic is not None and not _is_convex(own.quadratic.toarray())
+        # HiGHS' QP solver may not end on the redundant rows of the cuts
+        self._program = own if cuts is None or own.quadratic is not None else _on(cuts, own)
+        self.integers = np.flatnonzero(part.program.integer)
+        self._program = replace(self._program, integer=np.zeros(self._program.shape[1], dtype=bool))
         shown = replace(self._program, quadratic=None) if self._curved else self._program
         self._session = Session(shown, options)
-        self._every_column = np.arange(part.program.shape[1])
-        self._every_row = np.arange(part.program.shape[0])
+        self._every_column = np.arange(self._program.shape[1])
+        self._every_row = np.arange(self._program.shape[0])
         self.solves = 0
 
     @property
@@ -66,37 +128,48 @@ class Nodes:
         """Whether the leader's objective is not convex before pairs are decided."""
         return self._curved
 
-    def solve(self, sides: Ints) -> Answer:
-        """Solve the node in which some pairs are decided; the objective is minimised.
+    def root(self, sides: Ints) -> Decisions:
+        """Return decisions about some pairs only; integers keep their bounds."""
+        least = np.ceil(self._own.lower[self.integers] - INTEGRALITY)
+        most = np.floor(self._own.upper[self.integers] + INTEGRALITY)
+        return Decisions(sides, least, most)
 
-        Parameters
-        ----------
-        sides : int array
-            A `Side` for each pair.
+    def fixed(self, sides: Ints, x: Floats) -> Decisions:
+        """Return decisions about every pair, with the integers as a point has them."""
+        value = np.round(x[self.integers])
+        return Decisions(sides, value, value)
 
-        Returns
-        -------
-        Answer
-            Outcome `TROUBLE` stands for a node that is feasible but whose objective is not
-            convex: it gives no bound.
-        """
+    def solve(self, decisions: Decisions) -> Node:
+        """Solve one node; the objective is minimised, integers are relaxed to their ranges."""
         self.solves += 1
-        node = self._decided(sides)
+        node = self._decided(decisions)
         if (node.lower > node.upper).any() or (node.row_lower > node.row_upper).any():
-            return _no_answer(Outcome.INFEASIBLE, "contradicting bounds", node)
-        if self._curved:
-            return self._solve_curved(node)
-        return self._solve_plain(node)
+            return Node(_no_answer(Outcome.INFEASIBLE, "contradicting bounds", self._width), float("inf"))
+        solved = self._solve_curved(node) if self._curved else self._solve_plain(node)
+        answer = solved.answer
+        return Node(replace(answer, x=answer.x[: self._width]), solved.proved)
 
-    def _solve_plain(self, node: Program) -> Answer:
+    def _solve_plain(self, node: Program) -> Node:
         session = self._session
         session.change_bounds(self._every_column, node.lower, node.upper)
         session.change_row_bounds(self._every_row, node.row_lower, node.row_upper)
-        return session.solve()
+        answer = session.solve()
+        if answer.optimal:
+            return Node(answer, objective_proved(node, answer))
+        empty = answer.outcome is Outcome.INFEASIBLE and proves_empty(node, session.infeasible_ray())
+        return Node(answer, float("inf") if empty else float("-inf"))
 
-    def _decided(self, sides: Ints) -> Program:
+    def has_integer_point(self, decisions: Decisions) -> bool:
+        """Return whether a node has a point with integers, whatever its objective."""
+        node = self._decided(decisions)
+        integer = np.zeros(node.shape[1], dtype=bool)
+        integer[self.integers] = True
+        search = replace(node, cost=np.zeros(node.shape[1]), quadratic=None, integer=integer)
+        return Session(search, self._options).solve().has_point
+
+    def _decided(self, decisions: Decisions) -> Program:
         """Return the program with the decided sides fixed through bounds."""
-        part, program = self.part, self._program
+        part, program, sides = self.part, self._program, decisions.sides
         lower, upper = program.lower.copy(), program.upper.copy()
         row_lower, row_upper = program.row_lower.copy(), program.row_upper.copy()
         silent = part.multiplier[sides == Side.MULTIPLIER_ZERO]
@@ -110,9 +183,10 @@ class Nodes:
         below, above = columns & (part.sign > 0), columns & (part.sign < 0)
         upper[part.column[below]] = value[below]
         lower[part.column[above]] = np.maximum(lower[part.column[above]], value[above])
+        lower[self.integers], upper[self.integers] = decisions.least, decisions.most
         return replace(program, lower=lower, upper=upper, row_lower=row_lower, row_upper=row_upper)
 
-    def _solve_curved(self, node: Program) -> Answer:
+    def _solve_curved(self, node: Program) -> Node:
         """Solve on the node's equations: x = origin + basis·t, where the objective may be convex."""
         assert node.quadratic is not None
         equal = node.row_lower == node.row_upper
@@ -122,16 +196,18 @@ class Nodes:
         right = np.concatenate([node.row_lower[equal], node.lower[fixed]])
         origin = np.linalg.lstsq(equations, right, rcond=None)[0] if len(right) else np.zeros(size)
         if len(right) and np.abs(equations @ origin - right).max() > 1e-7 * (1 + np.abs(right).max()):
-            return _no_answer(Outcome.INFEASIBLE, "contradicting equations", node)
+            return Node(_no_answer(Outcome.INFEASIBLE, "contradicting equations", size), float("inf"))
         basis = _without_dust(null_space(equations)) if len(right) else np.eye(size)
         quadratic = node.quadratic.toarray()
         reduced = basis.T @ quadratic @ basis
         scale = max(1.0, float(np.abs(quadratic).max()))
         feasible = self._solve_plain(replace(node, cost=np.zeros(size)))
-        if feasible.outcome is Outcome.INFEASIBLE:
+        if feasible.answer.outcome is Outcome.INFEASIBLE:
             return feasible
         if not _is_convex(reduced, scale):
-            return replace(_no_answer(Outcome.TROUBLE, "not convex", node), x=feasible.x, has_point=feasible.has_point)
+            point = feasible.answer
+            answer = replace(_no_answer(Outcome.TROUBLE, "not convex", size), x=point.x, has_point=point.has_point)
+            return Node(answer, float("-inf"))
         small = np.abs(reduced).max(initial=0.0) <= CURVATURE_TOLERANCE * scale
         open_rows = node.matrix[np.flatnonzero(~equal), :]
         around = open_rows @ origin
@@ -150,19 +226,31 @@ class Nodes:
             rows=np.arange(rows.shape[0]),
         )
         if not basis.shape[1]:
-            return replace(feasible, objective=self.value(feasible.x))
-        answer = Session(inner, self._options).solve()
+            value = self.value(feasible.answer.x)
+            return Node(replace(feasible.answer, objective=value), value)
+        session = Session(inner, self._options)
+        answer = session.solve()
         if not answer.has_point:
-            return replace(_no_answer(answer.outcome, answer.status, node))
+            empty = answer.outcome is Outcome.INFEASIBLE and proves_empty(inner, session.infeasible_ray())
+            return Node(_no_answer(answer.outcome, answer.status, size), float("inf") if empty else float("-inf"))
         x = origin + basis @ answer.x
-        return replace(_no_answer(answer.outcome, answer.status, node), x=x, has_point=True, objective=self.value(x))
+        found = replace(_no_answer(answer.outcome, answer.status, size), x=x, has_point=True, objective=self.value(x))
+        # the constant of the objective at the origin is in neither of the two
+        proved = objective_proved(inner, answer) + self.value(origin) if answer.optimal else float("-inf")
+        return Node(found, proved)
 
     def value(self, x: Floats) -> float:
         """Return the objective, minimised, at a point."""
-        value = float(self._program.cost @ x)
-        if self._program.quadratic is not None:
-            value += 0.5 * float(x @ (self._program.quadratic @ x))
+        value = float(self._own.cost @ x)
+        if self._own.quadratic is not None:
+            value += 0.5 * float(x @ (self._own.quadratic @ x))
         return value
+
+
+def _on(cuts: Program, own: Program) -> Program:
+    """Return the cuts' rows and columns with the part's own linear objective."""
+    more = cuts.shape[1] - own.shape[1]
+    return replace(cuts, cost=np.concatenate([own.cost, np.zeros(more)]), minimise=True)
 
 
 def _minimised(program: Program) -> Program:
@@ -191,13 +279,13 @@ def _without_dust(values: np.ndarray) -> np.ndarray:
     return np.where(np.abs(values) < DUST * max(1.0, float(np.abs(values).max(initial=0.0))), 0.0, values)
 
 
-def _no_answer(outcome: Outcome, status: str, node: Program) -> Answer:
-    columns, rows = np.full(node.shape[1], np.nan), np.full(node.shape[0], np.nan)
+def _no_answer(outcome: Outcome, status: str, size: int) -> Answer:
+    columns = np.full(size, np.nan)
     return Answer(
         outcome=outcome,
         status=status,
         x=columns,
-        dual=rows,
+        dual=np.empty(0),
         reduced_cost=columns,
         objective=float("nan"),
         has_point=False,

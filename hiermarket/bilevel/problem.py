@@ -75,6 +75,8 @@ class Part:
         Strong duality of each follower that takes part.
     names : Pairs
         The labelled pairs of the whole problem, for messages.
+    similar : int array or None
+        How the pairs of a part of the same shape were decided: worth a first try.
     """
 
     number: int
@@ -90,6 +92,7 @@ class Part:
     multiplier_sign: Floats
     dualities: tuple[Duality, ...]
     names: Pairs
+    similar: Ints | None = None
 
     def name(self, pair: int) -> str:
         """Name a pair of this part by its family and labels."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
     from hiermarket.bilevel.problem import Part
     from hiermarket.solving.program import Floats
@@ -58,6 +60,8 @@ class PartAnswer:
         Declared bounds that were used.
     crosscheck : float or None
         |objective − objective of a second proof that does not use the bounds of the first|.
+    bound : float or None
+        What nothing can be better than, by the multipliers of every node that was left.
     """
 
     outcome: Outcome
@@ -72,6 +76,18 @@ class PartAnswer:
     nearest_assumed: tuple[float, int, str] | None = None
     assumptions: tuple[Assumption, ...] = field(default=())
     crosscheck: float | None = None
+    bound: float | None = None
+
+
+def nothing(part: Part, outcome: Outcome, status: str, method: str) -> PartAnswer:
+    """Return the answer of a part without a point."""
+    return PartAnswer(
+        outcome=outcome,
+        status=status,
+        x=np.full(part.program.shape[1], np.nan),
+        objective=float("nan"),
+        method=method,
+    )
 
 
 class Reformulation(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,9 @@ import numpy as np
 from hiermarket.bilevel.auto import Auto
 from hiermarket.bilevel.checking import certify
 from hiermarket.bilevel.naming import part_name
+from hiermarket.bilevel.node import decided
 from hiermarket.bilevel.problem import problem_of
+from hiermarket.errors import LimitReachedError
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.mpec import Mpec
     from hiermarket.bilevel.problem import Problem
     from hiermarket.bilevel.reformulation import PartAnswer, Reformulation
-    from hiermarket.solving.program import Floats
+    from hiermarket.errors import SolveError
+    from hiermarket.solving.program import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Solution:
     objective : float
         The leader's value, with the constant of its objective.
     status : str
-        ``"optimal"``.
+        ``"optimal"``; ``"limit reached"`` for the incumbent that a `LimitReachedError` carries,
+        whose certificate then does not hold.
     certificate : Certificate
         What was checked; `Certificate.require` raises if a check fails.
     """
@@ -79,7 +83,8 @@ def solve(mpec: Mpec, reformulation: Reformulation | None = None, *, options: So
     Raises
     ------
     InfeasibleError, UnboundedError, LimitReachedError, NumericalError
-        With the labels of the first part that has no optimum.
+        With the labels of the first part that has no optimum; a limit reached carries the
+        best decision so far as `incumbent`.
     ModelError
         A reformulation that cannot treat the problem exactly.
 
@@ -96,22 +101,59 @@ def solve(mpec: Mpec, reformulation: Reformulation | None = None, *, options: So
     (102.0, 100.0, True)
     """
     options = options or SolverOptions()
-    reformulation = reformulation or Auto()
     problem = problem_of(mpec)
+    answers = _answers(problem, reformulation or Auto(), options)
+    _refuse(mpec, problem, answers)
     x = np.full(len(problem.program.columns), np.nan)
-    answers: list[PartAnswer] = []
-    for part in problem.parts:
-        answer = reformulation.solve(part, options)
-        if answer.outcome is not Outcome.OPTIMAL:
-            where = part_name(mpec.model, problem.program.columns[part.columns])
-            raise failure(answer.outcome, what="The bilevel problem", where=where, status=answer.status)
+    for part, answer in zip(problem.parts, answers, strict=True):
         x[part.columns] = answer.x
-        answers.append(answer)
+    limited = [part for part, answer in enumerate(answers) if answer.outcome is Outcome.LIMIT]
     certificate = certify(mpec, problem, x, answers, options)
-    return _solution(mpec, problem, x, sum(answer.objective for answer in answers), certificate)
+    status = "limit reached" if limited else "optimal"
+    solution = _solution(mpec, problem, x, sum(answer.objective for answer in answers), certificate, status)
+    if limited:
+        raise _failure(mpec, problem, answers, limited[0], incumbent=solution)
+    return solution
 
 
-def _solution(mpec: Mpec, problem: Problem, x: Floats, objective: float, certificate: Certificate) -> Solution:
+def _answers(problem: Problem, reformulation: Reformulation, options: SolverOptions) -> list[PartAnswer]:
+    """Solve the parts one by one; a part is tried first as the last one of its shape was decided."""
+    answers: list[PartAnswer] = []
+    similar: dict[tuple[int, int], Ints] = {}
+    for part in problem.parts:
+        shape = (part.program.shape[1], len(part.pairs))
+        answer = reformulation.solve(replace(part, similar=similar.get(shape)), options)
+        answers.append(answer)
+        if answer.outcome is Outcome.INFEASIBLE:
+            break
+        if answer.outcome is Outcome.OPTIMAL:
+            similar[shape] = decided(part, answer.x)
+    return answers
+
+
+def _refuse(mpec: Mpec, problem: Problem, answers: list[PartAnswer]) -> None:
+    """Raise the error of the part that has no point: one infeasible part makes the whole infeasible."""
+    order = (Outcome.INFEASIBLE, Outcome.TROUBLE, Outcome.LIMIT, Outcome.UNBOUNDED)
+    for outcome in order:
+        for number, answer in enumerate(answers):
+            if answer.outcome is outcome and not np.isfinite(answer.x).all():
+                raise _failure(mpec, problem, answers, number)
+
+
+def _failure(
+    mpec: Mpec, problem: Problem, answers: list[PartAnswer], number: int, incumbent: Solution | None = None
+) -> SolveError:
+    answer, part = answers[number], problem.parts[number]
+    where = part_name(mpec.model, problem.program.columns[part.columns])
+    error = failure(answer.outcome, what="The bilevel problem", where=where, status=answer.status)
+    if isinstance(error, LimitReachedError):
+        error.incumbent = incumbent
+    return error
+
+
+def _solution(
+    mpec: Mpec, problem: Problem, x: Floats, objective: float, certificate: Certificate, status: str
+) -> Solution:
     width = 1 + max((variable.range[1] for _, variable in mpec.model.variables.items()), default=0)
     values = np.full(width, np.nan)
     values[problem.program.columns] = x
@@ -131,6 +173,6 @@ def _solution(mpec: Mpec, problem: Problem, x: Floats, objective: float, certifi
         duals=MappingProxyType({name: read(variable, name) for name, variable in mpec.dual.items()}),
         multipliers=MappingProxyType({name: read(variable, name) for name, variable in multipliers.items()}),
         objective=float(objective + problem.constant),
-        status="optimal",
+        status=status,
         certificate=certificate,
     )

@@ -228,6 +228,11 @@ class Session:
             len(rows), rows.astype(np.int32), np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
         )
 
+    def infeasible_ray(self) -> Floats | None:
+        """Return the row multipliers by which the last solve found no point, if it kept them."""
+        status, exists, ray = self._highs.getDualRay()
+        return np.asarray(ray, dtype=float) if exists and status.name == "kOk" else None
+
     def start_from(self, x: Floats) -> None:
         """Offer a feasible point as the start of a MIP."""
         import highspy

@@ -56,10 +56,11 @@ class Solved:
         """What the seconds do not say."""
         if self.proved:
             return ""
+        limit = f"limit of {TIME_LIMIT:.0f} s came first (a full solve takes longer than shown)"
         if not np.isfinite(self.objective):
-            return f"limit of {TIME_LIMIT:.0f} s, no incumbent (bound {self.bound:.6g})"
+            return f"{limit}; no incumbent, bound {self.bound:.9g}"
         gap = (self.bound - self.objective) / abs(self.objective) if self.objective else float("inf")
-        return f"limit of {TIME_LIMIT:.0f} s, incumbent {self.objective:.8g}, gap {gap:.3%}"
+        return f"{limit}; incumbent {self.objective:.9g}, gap {gap:.3%}"
 
 
 def market(units: int, hours: int) -> Market:

@@ -1,29 +1,6 @@
-"""Twenty bilevel problems with known optima, retyped from the cited papers and books.
+"""Twenty bilevel problems with known optima, retyped from the cited papers and books."""
 
-An expression is a sum of ``coefficient name`` and ``coefficient name*name``; in a leader's
-objective ``dual:row`` is ∂(follower's optimal objective, in its own sense)/∂(right-hand side
-of the row). A row of the follower without a variable of its own is written as the leader's.
-"""
-
-from __future__ import annotations
-
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    source: str
-    leader: str
-    leader_variables: tuple[str, ...]
-    leader_rows: tuple[str, ...]
-    follower: str
-    follower_variables: tuple[str, ...]
-    follower_rows: tuple[str, ...]
-    optimum: float | None  # None: infeasible
-    tolerance: float = 1e-6  # relative to 1 + |optimum|
-    solution: tuple[tuple[str, float], ...] = ()
-
+from tests.bilevel.case import Case
 
 CASES = (
     Case(

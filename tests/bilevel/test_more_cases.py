@@ -1,0 +1,88 @@
+"""Every problem: its optimum proved by enumeration, and found by every reformulation."""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import pytest
+
+import hiermarket.bilevel as bl
+from hiermarket.bilevel.reformulation import Reformulation
+from hiermarket.errors import InfeasibleError, ModelError, UnboundedError, UnboundedPairError
+from tests.bilevel import known_cases, more_cases
+from tests.bilevel.case_models import mpec_of
+from tests.bilevel.enumeration import enumerate_optimum
+
+
+@dataclass(frozen=True)
+class Way:
+    name: str
+    reformulation: Reformulation
+    always_answers: bool = True  # else: may refuse pairs without a bound and quadratic leaders
+
+
+WAYS = (
+    Way("auto", bl.Auto()),
+    Way("branching", bl.Branching()),
+    Way("big-m", bl.BigM(), always_answers=False),
+)
+
+
+#: Built once for all ways: solving leaves a problem as it is.
+problem_of = functools.cache(mpec_of)
+
+
+def by_name(item):
+    return item.name
+
+
+def outcome(mpec, reformulation):
+    """Return the leader's value (None: infeasible, inf: unbounded) and the solution."""
+    try:
+        solution = bl.solve(mpec, reformulation)
+    except InfeasibleError:
+        return None, None
+    except UnboundedError:
+        return math.inf, None
+    return solution.objective, solution
+
+
+def assert_same(found, case):
+    if case.optimum is None or math.isinf(case.optimum):
+        assert found == case.optimum
+    else:
+        assert found == pytest.approx(case.optimum, abs=case.tolerance * (1 + abs(case.optimum)))
+
+
+@pytest.mark.parametrize("case", [*known_cases.CASES, *more_cases.CASES], ids=by_name)
+def test_enumeration_proves_the_stated_optimum(case):
+    found, _ = enumerate_optimum(case)
+    assert_same(found, case)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=by_name)
+@pytest.mark.parametrize("case", more_cases.CASES, ids=by_name)
+def test_every_way_finds_it(case, way):
+    try:
+        found, solution = outcome(problem_of(case), way.reformulation)
+    except UnboundedPairError:
+        if way.always_answers:
+            raise
+        return
+    except ModelError:
+        if way.always_answers or not case.is_quadratic:
+            raise
+        return
+    if solution is None:
+        sign = 1.0 if case.leader.startswith("max") else -1.0
+        assert (found if found is None else sign * found) == case.optimum
+        return
+    assert_same(found, case)
+    solution.certificate.require()
+    for name, value in case.solution:
+        assert float(solution[name]) == pytest.approx(value, abs=1e-5 * (1 + abs(value)))
+
+
+def test_names_are_unique():
+    names = [case.name for case in (*known_cases.CASES, *more_cases.CASES)]
+    assert len(names) == len(set(names))

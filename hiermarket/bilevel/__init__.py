@@ -18,17 +18,24 @@ from hiermarket.bilevel.describe import describe
 from hiermarket.bilevel.dual_times_primal import dual_times_primal
 from hiermarket.bilevel.follower import Follower
 from hiermarket.bilevel.kkt import kkt
+from hiermarket.bilevel.mixed import Mixed
 from hiermarket.bilevel.mpec import Mpec
 from hiermarket.bilevel.solve import Solution, solve
+from hiermarket.bilevel.sos1 import SOS1, Indicator
+from hiermarket.bilevel.strong_duality import StrongDuality
 
 __all__ = [
+    "SOS1",
     "Auto",
     "BigM",
     "Branching",
     "Certificate",
     "Follower",
+    "Indicator",
+    "Mixed",
     "Mpec",
     "Solution",
+    "StrongDuality",
     "describe",
     "dual_times_primal",
     "kkt",

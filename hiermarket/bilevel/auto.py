@@ -46,7 +46,7 @@ class Auto:
         if bounds is None:
             return nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation", "bounds")
         if bounds.proved:
-            answer = self.big_m.solve_bounded(part, bounds, options)
+            answer = self.big_m.solve(part, options, bounds)
             if answer.outcome is not Outcome.TROUBLE:
                 return answer
             return self.branching.solve(part, options)

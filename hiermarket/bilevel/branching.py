@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Slack and multiplier of a pair below this are both taken for a pair that holds.
 PAIR_TOLERANCE = 1e-9
+#: Nodes between two tries of an incumbent, which then double.
+FIRST_TRY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class _Search:
     #: the least bound among the nodes that were left: nothing in them can be better
     proved: float = np.inf
     uncertain: str = ""
+    #: after how many nodes the followers are next asked for an incumbent
+    next_try: int = 0
 
     def __post_init__(self) -> None:
         self.nodes = Nodes(self.part, self.options, self.cuts)
@@ -122,6 +126,17 @@ class _Search:
         answer = self.nodes.solve(self.nodes.root(sides)).answer
         if answer.optimal:
             self.best, self.best_x = answer.objective, answer.x
+
+    def _try_answer(self, decisions: Decisions, x: Floats) -> None:
+        """Let the followers answer to a node's leader, and take the pattern of that as an incumbent."""
+        self.next_try = 2 * self.nodes.solves + FIRST_TRY
+        point = self.nodes.answered(self.nodes.root(np.zeros_like(decisions.sides)), x)
+        if point is None:
+            return
+        integers = np.round(point[self.nodes.integers])
+        leaf = self.nodes.solve(Decisions(decided(self.part, point), integers, integers)).answer
+        if leaf.optimal and leaf.objective < self.best:
+            self.best, self.best_x = leaf.objective, leaf.x
 
     def run(self, start: Ints) -> PartAnswer:
         opposite = _opposites(self.part)
@@ -140,6 +155,8 @@ class _Search:
                 return self._limited(answer.status, [*stack, (decisions, bound)])
             # what a child's multipliers fail to prove, its parent's may
             proved = max(node.proved, bound)
+            if answer.optimal and self.nodes.solves >= self.next_try:
+                self._try_answer(decisions, answer.x)
             if self._is_left(node, decisions):
                 self.proved = min(self.proved, proved)
                 continue

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 
 from hiermarket.bilevel.canonical import canonical
-from hiermarket.bilevel.expression import labelled
 from hiermarket.solving.program import program_of
+from hiermarket.solving.sparse_rows import labelled
 
 if TYPE_CHECKING:
     import linopy

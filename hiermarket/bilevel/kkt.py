@@ -22,12 +22,13 @@ from scipy.sparse import coo_array, csr_array
 
 from hiermarket.bilevel.canonical import canonical
 from hiermarket.bilevel.complementarity import Kind, Pairs, bound_pairs, joined, row_pairs
-from hiermarket.bilevel.expression import labelled, variable_names
+from hiermarket.bilevel.expression import variable_names
 from hiermarket.bilevel.follower import Follower
 from hiermarket.bilevel.gradient import by_label, gradient_rows
 from hiermarket.bilevel.mpec import Mpec
 from hiermarket.errors import ModelError, some_labels
 from hiermarket.solving.program import program_of
+from hiermarket.solving.sparse_rows import labelled
 
 if TYPE_CHECKING:
     import linopy

@@ -149,15 +149,40 @@ class Nodes:
         answer = solved.answer
         return Node(replace(answer, x=answer.x[: self._width]), solved.proved)
 
-    def _solve_plain(self, node: Program) -> Node:
+    def _solve_plain(self, node: Program, *, prove: bool = True) -> Node:
         session = self._session
         session.change_bounds(self._every_column, node.lower, node.upper)
         session.change_row_bounds(self._every_row, node.row_lower, node.row_upper)
         answer = session.solve()
+        if not prove:
+            return Node(answer, float("-inf"))
         if answer.optimal:
             return Node(answer, objective_proved(node, answer))
         empty = answer.outcome is Outcome.INFEASIBLE and proves_empty(node, session.infeasible_ray())
         return Node(answer, float("inf") if empty else float("-inf"))
+
+    def answered(self, decisions: Decisions, x: Floats) -> Floats | None:
+        """Return a point at which linear followers answer to the leader's decision of another point.
+
+        With the leader's factors fixed, dual objective less cost is linear, and zero where the
+        followers are optimal.
+        """
+        linear = [duality for duality in self.part.dualities if duality.is_equation]
+        if self._own.quadratic is not None or not linear or len(linear) < len(self.part.dualities):
+            return None
+        node = self._decided(decisions)
+        lower, upper, cost = node.lower.copy(), node.upper.copy(), np.zeros(node.shape[1])
+        for duality in linear:
+            value = np.clip(x[duality.first], lower[duality.first], upper[duality.first])
+            lower[duality.first] = upper[duality.first] = value
+            np.add.at(cost, duality.columns, -duality.coefficients)
+            np.add.at(cost, duality.second, -duality.products * value)
+        session = self._session
+        session.change_cost(self._every_column, cost)
+        self.solves += 1
+        answer = self._solve_plain(replace(node, lower=lower, upper=upper), prove=False).answer
+        session.change_cost(self._every_column, self._program.cost)
+        return answer.x[: self._width] if answer.optimal else None
 
     def has_integer_point(self, decisions: Decisions) -> bool:
         """Return whether a node has a point with integers, whatever its objective."""

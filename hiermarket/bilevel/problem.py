@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import coo_array, csc_array, csr_array, vstack
 
+from hiermarket.bilevel.expression import variable_names
 from hiermarket.solving.blocks import components, split
 from hiermarket.solving.program import program_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import linopy
 
     from hiermarket.bilevel.canonical import System
     from hiermarket.bilevel.complementarity import Pairs
@@ -75,6 +78,8 @@ class Part:
         Strong duality of each follower that takes part.
     names : Pairs
         The labelled pairs of the whole problem, for messages.
+    model : linopy.Model
+        The copy, for the names of columns.
     similar : int array or None
         How the pairs of a part of the same shape were decided: worth a first try.
     """
@@ -92,11 +97,16 @@ class Part:
     multiplier_sign: Floats
     dualities: tuple[Duality, ...]
     names: Pairs
+    model: linopy.Model
     similar: Ints | None = None
 
     def name(self, pair: int) -> str:
         """Name a pair of this part by its family and labels."""
         return self.names.name(int(self.pairs[pair]))
+
+    def column_name(self, column: int) -> str:
+        """Name a column of this part by its variable and labels."""
+        return next(variable_names(self.model, self.program.columns[[column]]))
 
     def slack(self, x: Floats) -> Floats:
         """Return the slack of each pair at a point."""
@@ -175,6 +185,7 @@ def problem_of(mpec: Mpec) -> Problem:
                 multiplier_sign=pairs.multiplier_sign[chosen],
                 dualities=tuple(_localised(duality, block.columns) for duality in shared[number]),
                 names=pairs,
+                model=mpec.model,
             )
         )
     constant = 0.0 if mpec.objective is None else mpec.objective.constant

@@ -41,7 +41,7 @@ def relaxation(part: Part, options: SolverOptions) -> Program | None:
     Program or None
         None if it is infeasible already: then so is the part.
     """
-    plain = _linear(part)
+    plain = linear(part)
     factors = np.unique(
         np.concatenate(
             [
@@ -53,7 +53,7 @@ def relaxation(part: Part, options: SolverOptions) -> Program | None:
     lower, upper = plain.lower.copy(), plain.upper.copy()
     loose = factors[~(np.isfinite(lower[factors]) & np.isfinite(upper[factors]))]
     if len(loose):
-        found = _bound_columns(plain, loose, options)
+        found = bound_columns(plain, loose, options)
         if found is None:
             return None
         lower[loose], upper[loose] = found
@@ -63,7 +63,8 @@ def relaxation(part: Part, options: SolverOptions) -> Program | None:
     return program
 
 
-def _linear(part: Part) -> Program:
+def linear(part: Part) -> Program:
+    """Return rows and bounds of a part without its objective, integers relaxed."""
     count = part.program.shape[1]
     return replace(
         part.program,
@@ -82,7 +83,7 @@ def widened(values: Floats, direction: float) -> Floats:
     return np.where(finite, values + direction * MARGIN * (1.0 + np.abs(np.where(finite, values, 0.0))), values)
 
 
-def _bound_columns(program: Program, columns: Ints, options: SolverOptions) -> tuple[Floats, Floats] | None:
+def bound_columns(program: Program, columns: Ints, options: SolverOptions) -> tuple[Floats, Floats] | None:
     """Return the least and the largest value of some columns; None if the program is infeasible."""
     session = Session(program, options)
     lower, upper = program.lower[columns].copy(), program.upper[columns].copy()

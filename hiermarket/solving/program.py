@@ -145,15 +145,15 @@ def _unscaled(program: Program, model: linopy.Model, of_column: Floats) -> Progr
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def quiet(name: str, level: int = logging.WARNING) -> Iterator[None]:
     """Keep a library's note of every single solve out of the user's terminal."""
     logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    before = logger.level
+    logger.setLevel(level)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.setLevel(before)
 
 
 def write_back(model: linopy.Model, program: Program, primal: Floats, dual: Floats | None, objective: float) -> None:
@@ -179,5 +179,5 @@ def write_back(model: linopy.Model, program: Program, primal: Floats, dual: Floa
     if dual is not None:
         full_dual[program.rows] = dual
     status = Status.from_termination_condition(TerminationCondition.optimal)
-    with _quiet("linopy.constants"):
+    with quiet("linopy.constants"):
         model.assign_result(Result(status=status, solution=Solution(full_primal, full_dual, objective)))

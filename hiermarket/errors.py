@@ -8,6 +8,7 @@
     │   └── UnboundedPairError          a big-M is needed and none can be proved
     ├── SolveError (RuntimeError)       a solver's answer that is no answer
     │   ├── InfeasibleError
+    │   │   └── FollowerInfeasibleError whatever the leader decides, a follower has no decision
     │   ├── UnboundedError
     │   ├── LimitReachedError           time, iterations, nodes: no proved optimum
     │   └── NumericalError              any other status, or an answer that fails its own check
@@ -124,13 +125,19 @@ class SolveError(HiermarketError, RuntimeError):
 
     def __init__(self, what: str, *, where: str, status: str, remedy: str) -> None:
         self.what, self.where, self.status, self.remedy = what, where, status, remedy
-        super().__init__(f"{what} {self.outcome} at {where} (solver status: {status}). {remedy}")
+        super().__init__(f"{what} {self.outcome} at {where} ({status}). {remedy}")
 
 
 class InfeasibleError(SolveError):
     """No point satisfies all rows and bounds."""
 
     outcome = "is infeasible"
+
+
+class FollowerInfeasibleError(InfeasibleError):
+    """A follower has no feasible decision, or no finite optimum, whatever the leader decides."""
+
+    outcome = "has a follower that cannot answer, whatever the leader decides,"
 
 
 class UnboundedError(SolveError):

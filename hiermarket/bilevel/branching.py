@@ -133,7 +133,7 @@ class _Search:
         point = self.nodes.answered(self.nodes.root(np.zeros_like(decisions.sides)), x)
         if point is None:
             return
-        integers = np.round(point[self.nodes.integers])
+        integers = np.round(point[self.nodes.integers]) + 0.0
         leaf = self.nodes.solve(Decisions(decided(self.part, point), integers, integers)).answer
         if leaf.optimal and leaf.objective < self.best:
             self.best, self.best_x = leaf.objective, leaf.x
@@ -188,7 +188,7 @@ class _Search:
         """Try the point with everything decided; return whether it closes the node."""
         smaller = np.minimum(self.part.slack(answer.x), self.part.magnitude(answer.x))
         integers = answer.x[self.nodes.integers]
-        rounded = np.clip(np.round(integers), decisions.least, decisions.most)
+        rounded = np.clip(np.round(integers) + 0.0, decisions.least, decisions.most)
         holds = bool((smaller[decisions.sides == Side.OPEN] <= PAIR_TOLERANCE).all())
         holds = holds and bool((np.abs(integers - rounded) <= INTEGRALITY).all())
         if not holds and self.best_x is not None:

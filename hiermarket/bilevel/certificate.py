@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hiermarket.errors import CertificateError
+
+if TYPE_CHECKING:
+    from hiermarket.bilevel.pessimistic import Pessimistic
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,9 @@ class Certificate:
         the leader was taken.
     several_at : str
         Where it has more than one.
+    pessimistic : Pessimistic
+        The leader's value if the follower, where it is indifferent, answers as badly for
+        the leader as it may; the solution itself is optimistic.
     """
 
     checks: tuple[Check, ...]
@@ -85,6 +92,7 @@ class Certificate:
     ties: int
     unique: bool
     several_at: str
+    pessimistic: Pessimistic
 
     @property
     def ok(self) -> bool:
@@ -111,6 +119,12 @@ class Certificate:
             raise CertificateError(self.failures)
         return self
 
+    def _pessimistic_in_words(self) -> str:
+        value, note = self.pessimistic.value, self.pessimistic.note
+        if value is None:
+            return note
+        return f"{value:.9g}" + (f" ({note})" if note else "")
+
     def __str__(self) -> str:
         head = "Certificate holds" if self.ok else "Certificate DOES NOT HOLD"
         width = max((len(check.name) for check in self.checks), default=0)
@@ -131,5 +145,6 @@ class Certificate:
             f"  assumed bounds        {'; '.join(self.assumed) or 'none'}",
             f"  ties                  {self.ties} pairs with slack and multiplier both zero",
             f"  follower's decision   {decision}",
+            f"  pessimistic value     {self._pessimistic_in_words()}",
         ]
         return "\n".join(lines)

@@ -11,6 +11,7 @@ from scipy.sparse import csc_array, csr_array, vstack
 from hiermarket.bilevel.certificate import Certificate, Check
 from hiermarket.bilevel.expression import row_names, variable_names
 from hiermarket.bilevel.naming import part_name
+from hiermarket.bilevel.pessimistic import pessimistic
 from hiermarket.bilevel.problem import positions
 from hiermarket.solving.blocks import solve_blocks
 from hiermarket.solving.program import Program
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from hiermarket.bilevel.canonical import System
     from hiermarket.bilevel.mpec import Mpec
+    from hiermarket.bilevel.pessimistic import Pessimistic
     from hiermarket.bilevel.problem import Problem
     from hiermarket.bilevel.reformulation import PartAnswer
     from hiermarket.solving.program import Floats
@@ -109,7 +111,9 @@ def certify(
         checks.append(replace(regret, name=name))
         unique, several_at = unique and is_unique, several_at or where
     checks.extend(_second_solves(mpec, problem, answers))
-    return _collected(mpec, problem, answers, tuple(checks), (slack, magnitude), (unique, several_at))
+    active = (slack > TIE * (1.0 + np.abs(pairs.constant)), magnitude > TIE * (1.0 + _cost_size(mpec)))
+    worst = pessimistic(mpec, problem, x, active, options)
+    return _collected(mpec, problem, answers, tuple(checks), (slack, magnitude), (unique, several_at), worst)
 
 
 def _sides(mpec: Mpec, problem: Problem, x: Floats, activity: Floats) -> tuple[Floats, Floats]:
@@ -247,6 +251,7 @@ def _collected(
     checks: tuple[Check, ...],
     sides: tuple[Floats, Floats],
     face: tuple[bool, str],
+    worst: Pessimistic,
 ) -> Certificate:
     slack, magnitude = sides
     methods: dict[str, int] = {}
@@ -274,4 +279,5 @@ def _collected(
         ties=int(((slack <= TIE) & (magnitude <= TIE)).sum()),
         unique=face[0],
         several_at=face[1],
+        pessimistic=worst,
     )

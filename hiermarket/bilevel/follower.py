@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -50,6 +50,10 @@ class Follower:
         without a variable of the follower, and a constant, do not move it.
     sense : "min" or "max"
         The follower's sense.
+    products : mapping of linopy expressions, optional
+        For names of the follower's rows, products of a leader's integer and a follower's
+        variable that their left-hand sides hold besides, e.g. ``{"limit": built * flow}``;
+        linopy has no products in rows. Both need finite bounds; they are linearised exactly.
 
     Raises
     ------
@@ -71,6 +75,7 @@ class Follower:
     constraints: Sequence[ConstraintBase]
     cost: ExpressionLike
     sense: str = Sense.MIN
+    products: Mapping[str, linopy.QuadraticExpression] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # one object or a container of named ones (model.variables) will do as well
@@ -92,6 +97,7 @@ class Follower:
         self._check_one_model()
         self._check_names()
         self._check_continuous()
+        self._check_products()
 
     @property
     def model(self) -> linopy.Model:
@@ -152,6 +158,17 @@ class Follower:
                 "KKT conditions hold for continuous followers only, but these variables are integer or semi-continuous",
                 where=some_labels(wrong),
                 remedy="Relax them, or give them to the leader.",
+            )
+
+    def _check_products(self) -> None:
+        rows = {c.name for c in self.constraints}
+        foreign = [name for name, product in self.products.items() if product.model is not self.model]
+        unknown = sorted({*self.products} - rows) + foreign
+        if unknown:
+            raise ModelError(
+                "Products belong to rows of the follower, and to its model",
+                where=some_labels(unknown),
+                remedy=f"Name one of its rows: {some_labels(sorted(rows))}.",
             )
 
 

@@ -26,6 +26,7 @@ from hiermarket.bilevel.expression import variable_names
 from hiermarket.bilevel.follower import Follower
 from hiermarket.bilevel.gradient import by_label, gradient_rows
 from hiermarket.bilevel.mpec import Mpec
+from hiermarket.bilevel.products import expanded
 from hiermarket.errors import ModelError, some_labels
 from hiermarket.solving.program import program_of
 from hiermarket.solving.sparse_rows import labelled
@@ -91,9 +92,10 @@ def kkt(model: linopy.Model, followers: Follower | Sequence[Follower]) -> Mpec:
     _check(model, several)
     with linopy.options as options:
         options.set_value(semantics="v1")
-        program = program_of(model, scaled=False)
+        whole, several = expanded(model, several)
+        program = program_of(whole, scaled=False)
         systems = tuple(canonical(follower, program) for follower in several)
-        copy = model.copy()
+        copy = whole.copy()
         copy.remove_objective()
         made = _Multipliers()
         for number, system in enumerate(systems):

@@ -136,7 +136,7 @@ class Nodes:
 
     def fixed(self, sides: Ints, x: Floats) -> Decisions:
         """Return decisions about every pair, with the integers as a point has them."""
-        value = np.round(x[self.integers])
+        value = np.round(x[self.integers]) + 0.0
         return Decisions(sides, value, value)
 
     def solve(self, decisions: Decisions) -> Node:

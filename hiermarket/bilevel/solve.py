@@ -10,6 +10,7 @@ import numpy as np
 
 from hiermarket.bilevel.auto import Auto
 from hiermarket.bilevel.checking import certify
+from hiermarket.bilevel.diagnosis import diagnose
 from hiermarket.bilevel.naming import part_name
 from hiermarket.bilevel.node import decided
 from hiermarket.bilevel.problem import problem_of
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
     from hiermarket.bilevel.certificate import Certificate
     from hiermarket.bilevel.mpec import Mpec
-    from hiermarket.bilevel.problem import Problem
+    from hiermarket.bilevel.problem import Part, Problem
     from hiermarket.bilevel.reformulation import PartAnswer, Reformulation
-    from hiermarket.errors import SolveError
+    from hiermarket.errors import InfeasibleError, SolveError
     from hiermarket.solving.program import Floats, Ints
 
 
@@ -103,7 +104,7 @@ def solve(mpec: Mpec, reformulation: Reformulation | None = None, *, options: So
     options = options or SolverOptions()
     problem = problem_of(mpec)
     answers = _answers(problem, reformulation or Auto(), options)
-    _refuse(mpec, problem, answers)
+    _refuse(mpec, problem, answers, options)
     x = np.full(len(problem.program.columns), np.nan)
     for part, answer in zip(problem.parts, answers, strict=True):
         x[part.columns] = answer.x
@@ -131,20 +132,28 @@ def _answers(problem: Problem, reformulation: Reformulation, options: SolverOpti
     return answers
 
 
-def _refuse(mpec: Mpec, problem: Problem, answers: list[PartAnswer]) -> None:
+def _refuse(mpec: Mpec, problem: Problem, answers: list[PartAnswer], options: SolverOptions) -> None:
     """Raise the error of the part that has no point: one infeasible part makes the whole infeasible."""
     order = (Outcome.INFEASIBLE, Outcome.TROUBLE, Outcome.LIMIT, Outcome.UNBOUNDED)
     for outcome in order:
         for number, answer in enumerate(answers):
             if answer.outcome is outcome and not np.isfinite(answer.x).all():
+                if outcome is Outcome.INFEASIBLE:
+                    raise _infeasible(mpec, problem.parts[number], options)
                 raise _failure(mpec, problem, answers, number)
+
+
+def _infeasible(mpec: Mpec, part: Part, options: SolverOptions) -> InfeasibleError:
+    found = diagnose(mpec, part, options)
+    where = part_name(mpec.model, part.program.columns)
+    return found.error("The bilevel problem", where=where, status=found.status, remedy=found.remedy)
 
 
 def _failure(
     mpec: Mpec, problem: Problem, answers: list[PartAnswer], number: int, incumbent: Solution | None = None
 ) -> SolveError:
     answer, part = answers[number], problem.parts[number]
-    where = part_name(mpec.model, problem.program.columns[part.columns])
+    where = part_name(mpec.model, part.program.columns)
     error = failure(answer.outcome, what="The bilevel problem", where=where, status=answer.status)
     if isinstance(error, LimitReachedError):
         error.incumbent = incumbent

@@ -18,11 +18,13 @@ from hiermarket.bilevel.describe import describe
 from hiermarket.bilevel.dual_times_primal import dual_times_primal
 from hiermarket.bilevel.follower import Follower
 from hiermarket.bilevel.kkt import kkt
+from hiermarket.bilevel.labelled_model import reformulated
 from hiermarket.bilevel.mixed import Mixed
 from hiermarket.bilevel.mpec import Mpec
 from hiermarket.bilevel.solve import Solution, solve
 from hiermarket.bilevel.sos1 import SOS1, Indicator
 from hiermarket.bilevel.strong_duality import StrongDuality
+from hiermarket.bilevel.words import in_words
 
 __all__ = [
     "SOS1",
@@ -38,6 +40,8 @@ __all__ = [
     "StrongDuality",
     "describe",
     "dual_times_primal",
+    "in_words",
     "kkt",
+    "reformulated",
     "solve",
 ]

@@ -253,5 +253,6 @@ def _check_convex(model: linopy.Model, columns: Ints, hessian: csr_array, sense:
             raise ModelError(
                 f"The follower's cost is not {wrong}: its Hessian has the eigenvalue {sense * smallest[worst]:.6g}",
                 where=some_labels(names),
-                remedy="KKT conditions of such a follower do not mean optimality; convexify the cost.",
+                remedy="KKT conditions of such a follower do not mean optimality. Convexify the cost; or, if one of "
+                "these is the leader's, do not name it in Follower(variables=...).",
             )

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from hiermarket.bilevel.expression import row_names, scalar, scalar_quadratic, terms_of, variable_names
+from hiermarket.bilevel.expression import row_names, scalar, scalar_quadratic, variable_names
 from hiermarket.errors import ModelError, some_labels
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def dual_times_primal(mpec: Mpec, dual: str | Sequence[str], primal: ExpressionL
     dual : str or sequence of str
         Names of row families of one follower, e.g. the nodal balances.
     primal : linopy expression or variable
-        The own variables: variables of that follower in the copy, all with the same
-        coefficient, e.g. ``mpec.variables["p"].sel(unit="ours")``.
+        The own variables: variables of that follower, all with the same coefficient, e.g.
+        ``p.sel(unit="ours")``.
 
     Returns
     -------
@@ -82,13 +82,7 @@ def dual_times_primal(mpec: Mpec, dual: str | Sequence[str], primal: ExpressionL
 
 def _own(mpec: Mpec, primal: ExpressionLike) -> tuple[Ints, float]:
     """Return the own variables' labels and their common coefficient."""
-    if getattr(primal, "model", None) is not mpec.model:
-        raise ModelError(
-            "The own variables belong to another model",
-            where="primal",
-            remedy="Take them from the copy: mpec.variables[...].",
-        )
-    terms = terms_of(primal, "primal")
+    terms = mpec.terms(primal, "the own variables' sum")
     if not terms.is_linear or terms.constant != 0 or not len(terms.labels):
         raise ModelError(
             "The own variables must be a plain sum of variables",
@@ -156,7 +150,7 @@ def _check(mpec: Mpec, system: System, columns: tuple[Bools, Bools], of_rows: tu
         raise ModelError(
             "Rows that are not named hold own and other variables together: their part of the value stays a product",
             where=some_labels(list(row_names(model, system.rows[mixed][:6]))),
-            remedy="Name these rows too, or solve with the product itself as the objective.",
+            remedy="Name these rows too, if their part is meant; or give the product itself to SOS1() with SCIP.",
         )
     led = rows & (np.diff(system.other.indptr) > 0)
     if led.any():

@@ -80,7 +80,7 @@ def solve_encoded(part: Part, plan: Plan, options: SolverOptions, bounds: Bounds
             where=plan.method,
             remedy='Use Branching, SOS1(solver="scip"), or state prices × volumes through dual_times_primal.',
         )
-    made = _choices(part, plan, options, bounds)
+    made = choices_of(part, plan, options, bounds)
     if made is None:
         return nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation", plan.method)
     base, choices, assumptions, has_bounds = made
@@ -127,10 +127,16 @@ def _with_nearest(part: Part, choices: Choices, found: PartAnswer) -> PartAnswer
     )
 
 
-def _choices(
+def choices_of(
     part: Part, plan: Plan, options: SolverOptions, bounds: Bounds | None
 ) -> tuple[Program, Choices, tuple[Assumption, ...], bool] | None:
-    """Return base program, choices, assumptions and whether there are bounds; None for a part proved infeasible."""
+    """Return base program, choices, assumptions and whether there are bounds; None for a part proved infeasible.
+
+    Raises
+    ------
+    UnboundedPairError
+        Pairs by big-M without a proved or a declared bound.
+    """
     count = len(part.pairs)
     endless = np.full(count, np.inf)
     if not (plan.ways == Way.BIG_M).any():

@@ -101,6 +101,7 @@ def kkt(model: linopy.Model, followers: Follower | Sequence[Follower]) -> Mpec:
         for number, system in enumerate(systems):
             _add_conditions(copy, system, number, made)
     return Mpec(
+        origin=model,
         model=copy,
         systems=systems,
         pairs=joined(made.pairs),

@@ -31,6 +31,9 @@ class Mpec:
 
     Attributes
     ----------
+    origin : linopy.Model
+        The user's model. Its variables have the same labels as in the copy, so that
+        expressions of either will do.
     model : linopy.Model
         The copy, with the stationarity rows; leader rows may still be added to it, on
         the duals too.
@@ -52,6 +55,7 @@ class Mpec:
         The leader's objective; None for a leader that does nothing.
     """
 
+    origin: linopy.Model
     model: linopy.Model
     systems: tuple[System, ...]
     pairs: Pairs
@@ -94,13 +98,13 @@ class Mpec:
         Parameters
         ----------
         expression : linopy expression
-            Of this problem's own variables (`variables`, `dual`, ...); a constant is
-            counted in the value.
+            Of the user's variables, or of this problem's (`variables`, `dual`, ...); a
+            constant is counted in the value.
 
         Raises
         ------
         ModelError
-            An expression of another model.
+            An expression of another model, or with variables added to it after `kkt`.
         """
         return self._with(Sense.MAX, expression)
 
@@ -108,14 +112,35 @@ class Mpec:
         """Return the same problem with a leader who minimises an expression (see `maximise`)."""
         return self._with(Sense.MIN, expression)
 
-    def _with(self, sense: Sense, expression: ExpressionLike) -> Mpec:
-        if getattr(expression, "model", None) is not self.model:
+    def terms(self, expression: ExpressionLike, where: str) -> Terms:
+        """Read an expression of the user's model or of the copy.
+
+        Raises
+        ------
+        ModelError
+            An expression of another model, or with variables added to it after `kkt`.
+        """
+        model = getattr(expression, "model", None)
+        if model is not self.model and model is not self.origin:
             raise ModelError(
-                "The leader's objective belongs to another model",
-                where=f"{sense}imise",
-                remedy="Build it from the copy's variables: mpec.variables[...] and mpec.dual[...].",
+                f"{where[0].upper()}{where[1:]} belongs to another model",
+                where="an expression",
+                remedy="Build it from the variables of the model that kkt was given, or from mpec.variables and dual.",
             )
-        return replace(self, sense=sense, objective=terms_of(expression, "the leader's objective"))
+        terms = terms_of(expression, where)
+        if model is self.origin:
+            known = [self.origin.variables[name].range for name in self.variables if name in self.origin.variables]
+            every = np.concatenate([terms.labels, terms.first, terms.second])
+            if not all(any(first <= label < last for first, last in known) for label in np.unique(every)):
+                raise ModelError(
+                    f"{where[0].upper()}{where[1:]} has variables that the model got after kkt",
+                    where="an expression",
+                    remedy="Add variables before kkt, or to the copy: mpec.model.",
+                )
+        return terms
+
+    def _with(self, sense: Sense, expression: ExpressionLike) -> Mpec:
+        return replace(self, sense=sense, objective=self.terms(expression, "the leader's objective"))
 
 
 def _flat(arrays: list[xr.DataArray]) -> Ints:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from scipy.sparse import coo_array, csr_array
 
 from hiermarket.bilevel.expression import variable_names
@@ -237,6 +236,8 @@ def _products(
 def _expression(
     model: linopy.Model, entries: list[tuple[int, int, float]], constant: Floats, index: pd.Index
 ) -> linopy.LinearExpression:
+    import xarray as xr
+
     row, column, value = (np.array(part) for part in zip(*entries, strict=True))
     width = max(variable.range[1] for _, variable in model.variables.items())
     rows = csr_array(coo_array((value, (row, column)), shape=(len(index), width)))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hiermarket.solving.program import Floats, Ints
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Solution:
     """The leader's optimum with the followers' answer to it.
 
@@ -62,6 +62,12 @@ class Solution:
 
     def __getitem__(self, name: str) -> xr.DataArray:
         return self.variables[name]
+
+    def __repr__(self) -> str:
+        shown = [f"{name}({', '.join(map(str, array.dims))})" for name, array in self.variables.items()]
+        holds = "holds" if self.certificate.ok else "DOES NOT HOLD"
+        head = f"Solution: {self.status}, objective {self.objective:.9g}; the certificate {holds}"
+        return f"{head}\n  variables  {', '.join(shown)}\n  duals      {', '.join(self.duals)}"
 
 
 def solve(mpec: Mpec, reformulation: Reformulation | None = None, *, options: SolverOptions | None = None) -> Solution:

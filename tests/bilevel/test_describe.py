@@ -56,5 +56,5 @@ def test_importing_the_package_loads_neither_linopy_nor_a_solver():
 
 
 def test_the_public_names_are_what_they_should_be():
-    assert bl.__all__ == sorted(bl.__all__, key=lambda name: (name.islower(), name))
+    assert bl.__all__ == sorted(bl.__all__, key=lambda name: (name.islower(), not name.isupper(), name))
     assert all(callable(getattr(bl, name)) for name in bl.__all__)

@@ -144,12 +144,24 @@ def test_a_leaders_price_on_a_variable_that_is_not_own_is_refused(market):
     assert raised.value.where == "p[unit=rival]"
 
 
+def test_variables_of_the_users_model_will_do(market):
+    mpec = mpec_of(market)
+    ours = {"unit": "ours"}
+    by_copy = bl.dual_times_primal(mpec, "balance", mpec.variables["p"].sel(ours))
+    by_origin = bl.dual_times_primal(mpec, "balance", market.variables["p"].sel(ours))
+    assert mpec.terms(by_copy, "a").labels.tolist() == mpec.terms(by_origin, "b").labels.tolist()
+    late = market.add_variables(name="late")
+    with pytest.raises(ModelError, match="got after kkt"):
+        mpec.maximise(market.variables["p"].sum() + late)
+
+
 def test_further_refusals(market):
     mpec = mpec_of(market)
     p = mpec.variables["p"]
-    with pytest.raises(ModelError) as raised:
-        bl.dual_times_primal(mpec, "balance", market.variables["p"])
-    assert raised.value.where == "primal"
+    other = linopy.Model()
+    foreign = other.add_variables(name="p")
+    with pytest.raises(ModelError, match="another model"):
+        bl.dual_times_primal(mpec, "balance", foreign)
     with pytest.raises(ModelError) as raised:
         bl.dual_times_primal(mpec, "balance", xr.DataArray([1.0, 2.0], [UNIT]) * p)
     assert raised.value.where == "p[unit=rival]"

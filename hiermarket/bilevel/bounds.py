@@ -86,6 +86,28 @@ def bounds_of(part: Part, options: SolverOptions) -> Bounds | None:
     return _Bounding(part, program, session, first.x).run()
 
 
+def ranges_of(part: Part, program: Program, lower: Floats, upper: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the least and the largest slack and the largest multiplier of each pair.
+
+    Parameters
+    ----------
+    part : Part
+        The part.
+    program : Program
+        Its rows, or a relaxation whose first rows and columns are the part's.
+    lower, upper : float arrays
+        Bounds of the columns.
+    """
+    low, high = lower[part.column], upper[part.column]
+    rows = np.flatnonzero(part.row >= 0)
+    low[rows], high[rows] = activity(program, part.row[rows], lower, upper)
+    up = part.sign > 0
+    least = part.constant + np.where(up, low, -high)
+    most = part.constant + np.where(up, high, -low)
+    largest = np.where(part.multiplier_sign > 0, upper[part.multiplier], -lower[part.multiplier])
+    return least, most, largest
+
+
 class _Bounding:
     def __init__(self, part: Part, program: Program, session: Session, point: Floats) -> None:
         self._part, self._program, self._session = part, program, session
@@ -137,16 +159,7 @@ class _Bounding:
 
     def _intervals(self) -> tuple[Floats, Floats, Floats]:
         """Return the least and the largest slack and the largest multiplier by interval arithmetic."""
-        part = self._part
-        lower, upper = tightened(self._program)
-        low, high = lower[part.column], upper[part.column]
-        rows = np.flatnonzero(part.row >= 0)
-        low[rows], high[rows] = activity(self._program, part.row[rows], lower, upper)
-        up = part.sign > 0
-        least = part.constant + np.where(up, low, -high)
-        most = part.constant + np.where(up, high, -low)
-        largest = np.where(part.multiplier_sign > 0, upper[part.multiplier], -lower[part.multiplier])
-        return least, most, largest
+        return ranges_of(self._part, self._program, *tightened(self._program))
 
     def _optimum(self, columns: Ints, cost: Floats) -> tuple[Outcome, float]:
         """Minimise one expression over the relaxation."""

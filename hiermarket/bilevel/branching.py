@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiermarket.bilevel.node import INTEGRALITY, Decisions, Nodes, Side, decided
-from hiermarket.bilevel.reformulation import PartAnswer, nothing
+from hiermarket.bilevel.reformulation import PartAnswer, differ, nothing
 from hiermarket.bilevel.relaxation import relaxation
 from hiermarket.errors import ModelError
 from hiermarket.solving.solver import Outcome, SolverOptions
@@ -75,7 +75,10 @@ class Branching:
         start = np.full(len(part.pairs), Side.OPEN, dtype=np.int64) if sides is None else sides
         search = _Search(part, self, options, cuts)
         search.try_sides(part.similar)
-        return search.run(start)
+        found = search.without_cuts(search.run(start))
+        if cuts is not None and found.outcome is Outcome.TROUBLE:
+            return _Search(part, self, options, None).run(start)
+        return found
 
     def prove(self, part: Part, options: SolverOptions, incumbent: PartAnswer) -> PartAnswer:
         """Prove that nothing is better than a point, or find what is; all pairs open.
@@ -110,6 +113,7 @@ class _Search:
     nodes: Nodes = field(init=False)
     best: float = np.inf
     best_x: Floats | None = None
+    best_decisions: Decisions | None = None
     #: the least bound among the nodes that were left: nothing in them can be better
     proved: float = np.inf
     uncertain: str = ""
@@ -123,9 +127,7 @@ class _Search:
         """Take the point with these sides, if there is one, as the first incumbent."""
         if sides is None or len(self.nodes.integers):
             return
-        answer = self.nodes.solve(self.nodes.root(sides)).answer
-        if answer.optimal:
-            self.best, self.best_x = answer.objective, answer.x
+        self._offer(self.nodes.root(sides))
 
     def _try_answer(self, decisions: Decisions, x: Floats) -> None:
         """Let the followers answer to a node's leader, and take the pattern of that as an incumbent."""
@@ -134,9 +136,25 @@ class _Search:
         if point is None:
             return
         integers = np.round(point[self.nodes.integers]) + 0.0
-        leaf = self.nodes.solve(Decisions(decided(self.part, point), integers, integers)).answer
-        if leaf.optimal and leaf.objective < self.best:
-            self.best, self.best_x = leaf.objective, leaf.x
+        self._offer(Decisions(decided(self.part, point), integers, integers))
+
+    def _offer(self, complete: Decisions) -> Answer:
+        """Solve a node with everything decided, and keep its point if it is the best."""
+        answer = self.nodes.solve(complete).answer
+        if answer.optimal and answer.objective < self.best:
+            self.best, self.best_x, self.best_decisions = answer.objective, answer.x, complete
+        return answer
+
+    def without_cuts(self, found: PartAnswer) -> PartAnswer:
+        """Solve the best decisions once more on the part's own rows: cuts are exact to their tolerance only."""
+        if self.cuts is None or self.best_decisions is None or found.outcome not in (Outcome.OPTIMAL, Outcome.LIMIT):
+            return found
+        answer = Nodes(self.part, self.options).solve(self.best_decisions).answer
+        sign = 1.0 if self.part.program.minimise else -1.0
+        if not answer.optimal or differ(found.objective, sign * answer.objective):
+            status = f"cuts say {found.objective:.9g}, without them it is {sign * answer.objective:.9g}"
+            return replace(nothing(self.part, Outcome.TROUBLE, status, "branching"), nodes=found.nodes)
+        return replace(found, x=answer.x, objective=sign * answer.objective)
 
     def run(self, start: Ints) -> PartAnswer:
         opposite = _opposites(self.part)
@@ -194,11 +212,9 @@ class _Search:
         if not holds and self.best_x is not None:
             return False
         sides = decided(self.part, answer.x, decisions.sides)
-        leaf = answer if decisions.complete else self.nodes.solve(Decisions(sides, rounded, rounded)).answer
+        leaf = self._offer(Decisions(sides, rounded, rounded))
         if not leaf.optimal:
             return False
-        if leaf.objective < self.best:
-            self.best, self.best_x = leaf.objective, leaf.x
         return leaf.objective <= answer.objective + self.settings.gap * (1.0 + abs(answer.objective))
 
     def _children(self, node: Node, decisions: Decisions, opposite: Ints) -> list[Decisions]:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hiermarket.bilevel.bounds import bounds_of
+from hiermarket.bilevel.bounds import bounds_of, ranges_of
 from hiermarket.bilevel.encoding import Choices, Way, encode
+from hiermarket.bilevel.intervals import tightened
 from hiermarket.bilevel.node import Side, decided
-from hiermarket.bilevel.polish import differ, polished, second_proof
-from hiermarket.bilevel.reformulation import Assumption, PartAnswer, nothing
+from hiermarket.bilevel.polish import polished, second_proof
+from hiermarket.bilevel.reformulation import Assumption, PartAnswer, differ, nothing
 from hiermarket.bilevel.relaxation import relaxation
 from hiermarket.errors import ModelError, UnboundedPairError
 from hiermarket.solving.solver import Outcome, Session
@@ -137,15 +138,11 @@ def choices_of(
     UnboundedPairError
         Pairs by big-M without a proved or a declared bound.
     """
-    count = len(part.pairs)
-    endless = np.full(count, np.inf)
     if not (plan.ways == Way.BIG_M).any():
         base: Program | None = part.program
         if part.program.quadratic is None:
             base = relaxation(part, options)
-        if base is None:
-            return None
-        return base, Choices(np.full(count, Side.OPEN, dtype=np.int64), plan.ways, endless, endless), (), False
+        return None if base is None else (*_unbounded_choices(part, plan, base), (), False)
     bounds = bounds or bounds_of(part, options)
     if bounds is None:
         return None
@@ -159,6 +156,20 @@ def choices_of(
         assumptions += [Assumption(int(part.pairs[pair]), side, float(declared[pair])) for pair in lacking]
     choices = Choices(bounds.sides, plan.ways, filled["primal"], filled["dual"])
     return bounds.relaxation, choices, tuple(assumptions), True
+
+
+def _unbounded_choices(part: Part, plan: Plan, base: Program) -> tuple[Program, Choices]:
+    """Return base program and choices where no pair needs a bound; indicators without one become sets.
+
+    SCIP may cut optima off behind an indicator on a column without bound (seen in SCIP 10).
+    """
+    lower, upper = tightened(base)
+    _, slack, multiplier = ranges_of(part, base, lower, upper)
+    loose = (plan.ways == Way.INDICATOR) & ~(np.isfinite(slack) & np.isfinite(multiplier))
+    ways = np.where(loose, Way.SOS1, plan.ways) if plan.solver == "scip" else plan.ways
+    sides = np.full(len(part.pairs), Side.OPEN, dtype=np.int64)
+    tight = replace(base, lower=lower, upper=upper) if (lower <= upper).all() else base
+    return tight, Choices(sides, ways, np.maximum(slack, 0.0), multiplier)
 
 
 def _solved(extended: Extended, solver: str, options: SolverOptions) -> Answer:
@@ -177,6 +188,8 @@ def _fixed_again(part: Part, plan: Plan, options: SolverOptions, answer: Answer,
     """Solve a point's decisions again under a quadratic objective that need not be convex."""
     sides = decided(part, answer.x, choices.sides)
     again = _solved(encode(part, part.program, replace(choices, sides=sides)), plan.solver, options)
+    if again.outcome is Outcome.LIMIT:
+        return nothing(part, Outcome.LIMIT, again.status, plan.method)
     if not again.optimal or differ(answer.objective, again.objective):
         status = f"{plan.method} says {answer.objective:.9g}, its own decisions give {again.objective:.9g}"
         return nothing(part, Outcome.TROUBLE, status, plan.method)

@@ -43,7 +43,7 @@ class Choices:
     ways : int array
         A `Way` for each pair.
     slack, multiplier : float arrays
-        Bounds M_s and M_m; used for big-M only.
+        Bounds M_s and M_m: big-M needs finite ones; an explicit slack is bounded by M_s.
     """
 
     sides: Ints
@@ -103,7 +103,7 @@ def encode(part: Part, base: Program, choices: Choices) -> Extended:
         row_lower=np.concatenate([base.row_lower, least, part.constant[explicit]]),
         row_upper=np.concatenate([base.row_upper, most, part.constant[explicit]]),
         lower=np.concatenate([base.lower, np.zeros(size - width)]),
-        upper=np.concatenate([base.upper, np.full(len(s), np.inf), np.ones(size - first_binary)]),
+        upper=np.concatenate([base.upper, choices.slack[explicit], np.ones(size - first_binary)]),
         integer=np.concatenate(
             [
                 part.program.integer,

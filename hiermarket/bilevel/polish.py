@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hiermarket.bilevel.node import Nodes, decided
-from hiermarket.bilevel.reformulation import PartAnswer, nothing
+from hiermarket.bilevel.reformulation import PartAnswer, differ, nothing
 from hiermarket.solving.solver import Outcome
 
 if TYPE_CHECKING:
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.problem import Part
     from hiermarket.solving.program import Ints
     from hiermarket.solving.solver import Answer, SolverOptions
-
-#: A solver's value and that of its own decisions solved exactly may differ by this, relative.
-AGREEMENT = 1e-6
-
-
-def differ(first: float, second: float) -> bool:
-    """Whether two objectives are not the same within what two solves may differ by."""
-    return not abs(first - second) <= AGREEMENT * (1 + abs(first))
 
 
 def polished(part: Part, options: SolverOptions, answer: Answer, sides: Ints, method: str) -> PartAnswer:

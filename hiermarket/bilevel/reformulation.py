@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from hiermarket.solving.solver import Outcome, SolverOptions
 
 
+#: A solver's value and that of its own decisions solved exactly may differ by this, relative.
+AGREEMENT = 1e-6
+
+
 @dataclass(frozen=True, slots=True)
 class Assumption:
     """A bound that the user declared and nobody proved.
@@ -77,6 +81,11 @@ class PartAnswer:
     assumptions: tuple[Assumption, ...] = field(default=())
     crosscheck: float | None = None
     bound: float | None = None
+
+
+def differ(first: float, second: float) -> bool:
+    """Whether two objectives are not the same within what two solves may differ by."""
+    return not abs(first - second) <= AGREEMENT * (1 + abs(first))
 
 
 def nothing(part: Part, outcome: Outcome, status: str, method: str) -> PartAnswer:

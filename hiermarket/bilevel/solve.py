@@ -139,11 +139,12 @@ def _answers(problem: Problem, reformulation: Reformulation, options: SolverOpti
 
 
 def _refuse(mpec: Mpec, problem: Problem, answers: list[PartAnswer], options: SolverOptions) -> None:
-    """Raise the error of the part that has no point: one infeasible part makes the whole infeasible."""
+    """Raise the error of the part that has no answer: one infeasible part makes the whole infeasible."""
     order = (Outcome.INFEASIBLE, Outcome.TROUBLE, Outcome.LIMIT, Outcome.UNBOUNDED)
     for outcome in order:
         for number, answer in enumerate(answers):
-            if answer.outcome is outcome and not np.isfinite(answer.x).all():
+            # a limit reached with a point is an incumbent; a point that a second proof refutes is none
+            if answer.outcome is outcome and not (outcome is Outcome.LIMIT and np.isfinite(answer.x).all()):
                 if outcome is Outcome.INFEASIBLE:
                     raise _infeasible(mpec, problem.parts[number], options)
                 raise _failure(mpec, problem, answers, number)

@@ -29,6 +29,9 @@ _OUTCOMES = {
     "gaplimit": Outcome.OPTIMAL,
 }
 
+#: Least gap, relative and absolute, of problems with products.
+SPATIAL_GAP = 5e-7
+
 
 def solve_scip(extended: Extended, options: SolverOptions) -> Answer:
     """Solve a program with SOS1 sets, indicators and products by SCIP.
@@ -77,10 +80,13 @@ def _model(
     model.hideOutput()
     # SCIP hands a thousandth of it to its LP solver, which takes 1e-10 at best
     tolerance = max(options.feasibility, 1e-7)
+    # products hold to that tolerance only: a gap below it never closes
+    gap = SPATIAL_GAP if program.quadratic is not None or len(extended.products.row) else 0.0
     for name, value in {
         "numerics/feastol": tolerance,
         "numerics/dualfeastol": tolerance,
-        "limits/gap": options.gap,
+        "limits/gap": max(options.gap, gap),
+        "limits/absgap": gap,
         "limits/time": min(options.time_limit, 1e20),
         "randomization/randomseedshift": options.seed,
         "presolving/maxrounds": -1 if options.presolve else 0,
@@ -99,20 +105,27 @@ def _model(
     _add_rows(scip, model, columns, extended)
     for first, second in zip(extended.sets.first.tolist(), extended.sets.second.tolist(), strict=True):
         model.addConsSOS1([columns[first], columns[second]])
-    indicators = extended.indicators
-    for binary, value, column, sign in zip(
-        indicators.binary.tolist(),
-        indicators.value.tolist(),
-        indicators.column.tolist(),
-        indicators.sign.tolist(),
-        strict=True,
-    ):
-        # SCIP wants a plain binary, and activates at 1: the other value is its negation
-        model.chgVarType(columns[binary], "B")
-        model.addConsIndicator(sign * columns[column] <= 0, columns[binary], activeone=bool(value))
+    _add_indicators(model, columns, extended)
     if with_objective:
         _set_objective(scip, model, columns, program)
     return model, columns
+
+
+def _add_indicators(model: Any, columns: list[Any], extended: Extended) -> None:  # noqa: ANN401 (PySCIPOpt has no types)
+    """Add each indicator as a SOS1 set of its column and the binary, or its complement.
+
+    The column is not below zero in its sign, so that this says the same. SCIP's own
+    indicator rows lost optima in presolve: its dual reductions called worse points optimal.
+    """
+    indicators = extended.indicators
+    opposite: dict[int, Any] = {}
+    for binary in np.unique(indicators.binary).tolist():
+        opposite[binary] = model.addVar(vtype="I", lb=0, ub=1)
+        model.addCons(columns[binary] + opposite[binary] == 1)
+    for binary, value, column in zip(
+        indicators.binary.tolist(), indicators.value.tolist(), indicators.column.tolist(), strict=True
+    ):
+        model.addConsSOS1([columns[binary] if value else opposite[binary], columns[column]])
 
 
 def _add_rows(scip: Any, model: Any, columns: list[Any], extended: Extended) -> None:  # noqa: ANN401 (PySCIPOpt has no types)

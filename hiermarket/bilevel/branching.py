@@ -149,6 +149,11 @@ class _Search:
         """Solve the best decisions once more on the part's own rows: cuts are exact to their tolerance only."""
         if self.cuts is None or self.best_decisions is None or found.outcome not in (Outcome.OPTIMAL, Outcome.LIMIT):
             return found
+        program = self.part.program
+        activity = program.matrix @ found.x
+        broken = np.maximum(program.row_lower - activity, activity - program.row_upper)
+        if (broken <= self.options.feasibility).all():
+            return found
         answer = Nodes(self.part, self.options).solve(self.best_decisions).answer
         sign = 1.0 if self.part.program.minimise else -1.0
         if not answer.optimal or differ(found.objective, sign * answer.objective):

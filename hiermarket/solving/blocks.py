@@ -161,11 +161,22 @@ def split(program: Program, block_of_column: Ints | None = None) -> Iterator[Blo
     block_of_row = np.zeros(len(lengths), dtype=np.int64)
     filled = lengths > 0
     block_of_row[filled] = block[matrix.indices[matrix.indptr[:-1][filled]]]
-    columns = np.split(np.argsort(block, kind="stable"), np.cumsum(np.bincount(block, minlength=count))[:-1])
-    rows = np.split(np.argsort(block_of_row, kind="stable"), np.cumsum(np.bincount(block_of_row, minlength=count))[:-1])
-    for cols_here, rows_here in zip(columns, rows, strict=True):
-        part = program.part(cols_here, rows_here)
-        yield Block(cols_here, rows_here, part, _structure(part))
+    by_column, by_row = np.argsort(block, kind="stable"), np.argsort(block_of_row, kind="stable")
+    first_column = np.concatenate([[0], np.cumsum(np.bincount(block, minlength=count))])
+    first_row = np.concatenate([[0], np.cumsum(np.bincount(block_of_row, minlength=count))])
+    # sorted once, every block is a slice: cutting blocks out one by one costs far more than solving them
+    local = np.empty(len(block), dtype=matrix.indices.dtype)
+    local[by_column] = np.arange(len(block)) - first_column[block[by_column]]
+    ordered = csr_array(matrix[by_row, :])
+    indices = local[ordered.indices]
+    for number in range(count):
+        columns = by_column[first_column[number] : first_column[number + 1]]
+        rows = by_row[first_row[number] : first_row[number + 1]]
+        starts = ordered.indptr[first_row[number] : first_row[number + 1] + 1]
+        here = slice(starts[0], starts[-1])
+        entries = (ordered.data[here], indices[here], starts - starts[0])
+        part = program.part(columns, rows, csr_array(entries, shape=(len(rows), len(columns))))
+        yield Block(columns, rows, part, _structure(part))
 
 
 def hot_session(block: Block, sessions: dict[bytes, Session], options: SolverOptions) -> Session:

@@ -31,7 +31,7 @@ class Sets:
 
 @dataclass(frozen=True, slots=True)
 class Indicators:
-    """Each says: binary = value implies sign·column ≤ 0.
+    """Each says: binary = value implies sign·column ≤ 0, for a column whose bounds say sign·column ≥ 0.
 
     Attributes
     ----------

@@ -62,13 +62,12 @@ class Program:
         """Number of rows and of columns."""
         return len(self.rows), len(self.columns)
 
-    def part(self, columns: Ints, rows: Ints) -> Program:
-        """Return the program of some columns and rows, by position."""
-        return replace(
-            self,
+    def part(self, columns: Ints, rows: Ints, matrix: csr_array) -> Program:
+        """Return the program of some columns and rows, by position, with their part of the matrix."""
+        return Program(
             cost=self.cost[columns],
             quadratic=None if self.quadratic is None else csc_array(self.quadratic[:, columns][columns, :]),
-            matrix=csr_array(self.matrix[rows, :][:, columns]),
+            matrix=matrix,
             row_lower=self.row_lower[rows],
             row_upper=self.row_upper[rows],
             lower=self.lower[columns],
@@ -76,6 +75,7 @@ class Program:
             integer=self.integer[columns],
             columns=self.columns[columns],
             rows=self.rows[rows],
+            minimise=self.minimise,
         )
 
 

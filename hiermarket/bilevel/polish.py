@@ -61,13 +61,15 @@ def second_proof(part: Part, options: SolverOptions, found: PartAnswer, proof: B
     -------
     PartAnswer
         The same point with `crosscheck` (None where the proof's limit came first), or
-        outcome `TROUBLE` if branching finds something better.
+        outcome `TROUBLE` if branching finds something better, `UNBOUNDED` if it finds no end.
     """
     if proof is None or found.outcome is not Outcome.OPTIMAL:
         return found
     second = proof.prove(part, options, found)
     if second.outcome is Outcome.LIMIT:
         return replace(found, nodes=second.nodes)
+    if second.outcome is Outcome.UNBOUNDED:
+        return nothing(part, Outcome.UNBOUNDED, second.status, found.method)
     difference = abs(second.objective - found.objective)
     proved = replace(found, crosscheck=difference, nodes=second.nodes, bound=second.bound)
     if second.outcome is Outcome.OPTIMAL and not differ(found.objective, second.objective):

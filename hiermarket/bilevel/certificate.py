@@ -40,6 +40,13 @@ class Check:
         """Whether the value is within its tolerance."""
         return bool(self.value <= self.tolerance)
 
+    @property
+    def share(self) -> float:
+        """How much of its tolerance the value takes; more than 1 fails."""
+        if self.value == 0.0:
+            return 0.0
+        return self.value / self.tolerance if self.tolerance else float("inf")
+
     def __str__(self) -> str:
         at = f" at {self.where}" if self.where else ""
         return f"{self.name} is {self.value:.3g}{at}; at most {self.tolerance:.3g} is allowed ({self.reason})"

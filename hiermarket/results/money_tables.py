@@ -136,7 +136,7 @@ def certificates(chain: Chain) -> Table | None:
     rows = []
     for name in dict.fromkeys(check.name for one in found for check in one.checks):
         checks = [one[name] for one in found if any(check.name == name for check in one.checks)]
-        worst = max(checks, key=lambda check: (not check.ok, check.value / check.tolerance))
+        worst = max(checks, key=lambda check: (not check.ok, check.share))
         holds = "yes" if worst.ok else "NO"
         rows.append([name, f"{worst.value:.2g}", f"{worst.tolerance:.2g}", holds, worst.reason])
     columns = [Column("Check"), Column("Found"), Column("Allowed"), Column("Holds"), Column("Why this tolerance")]

@@ -40,9 +40,19 @@ class Line:
     words: str
     latex: str
 
-    def __str__(self) -> str:
+    @property
+    def in_words(self) -> str:
+        """The family, its size and what it says."""
         over = f"({', '.join(self.dims)})" if self.dims else ""
-        return f"  {self.name}{over} × {self.count}: {self.words}\n      ${self.latex}$"
+        return f"  {self.name}{over} × {self.count}: {self.words}"
+
+    @property
+    def forall(self) -> str:
+        """For which labels it holds, in LaTeX."""
+        return f"\\forall\\, {', '.join(_tex(dim) for dim in self.dims)}"
+
+    def __str__(self) -> str:
+        return f"{self.in_words}\n      ${self.latex}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,23 @@ class Description:
 
     headings: tuple[str, ...]
     lines: tuple[tuple[Line, ...], ...]
+
+    @property
+    def words(self) -> str:
+        """What the families say, without formulas."""
+        return "\n".join(
+            "\n".join([head, *(line.in_words for line in lines)])
+            for head, lines in zip(self.headings, self.lines, strict=True)
+        )
+
+    @property
+    def latex(self) -> str:
+        """The system as one ``align*`` environment (amsmath), ready for a paper's appendix."""
+        rows = []
+        for head, lines in zip(self.headings, self.lines, strict=True):
+            rows.append(f"  &\\text{{{_escaped(head)}}}")
+            rows += [f"  &{line.latex}" + (f" && {line.forall}" if line.dims else "") for line in lines]
+        return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
 
     def __str__(self) -> str:
         blocks = ("\n".join([head, *map(str, lines)]) for head, lines in zip(self.headings, self.lines, strict=True))
@@ -108,8 +135,13 @@ def describe(mpec: Mpec) -> Description:
     return Description(tuple(headings), tuple(lines))
 
 
+def _escaped(text: str) -> str:
+    return text.replace("_", r"\_").replace("%", r"\%").replace("&", r"\&").replace("#", r"\#")
+
+
 def _tex(name: str) -> str:
-    return name.replace("_", r"\_")
+    """Return a name as LaTeX: one of several words or with a hyphen is text, not a difference."""
+    return _escaped(name) if name.isalnum() else f"\\text{{{_escaped(name)}}}"
 
 
 def _touched(system: System, family: Family) -> str:

@@ -58,3 +58,22 @@ def test_importing_the_package_loads_neither_linopy_nor_a_solver():
 def test_the_public_names_are_what_they_should_be():
     assert bl.__all__ == sorted(bl.__all__, key=lambda name: (name.islower(), not name.isupper(), name))
     assert all(callable(getattr(bl, name)) for name in bl.__all__)
+
+
+def test_latex_reads_as_an_appendix():
+    model = linopy.Model()
+    hour = pd.Index([1, 2], name="hour")
+    offer = model.add_variables(0, 200, coords=[hour], name="offer_price")
+    volume = model.add_variables(0, 4, coords=[hour], name="Generator-p")
+    need = model.add_constraints(volume >= 3, name="Bus-nodal_balance")
+    mpec = bl.kkt(model, bl.Follower([volume], [need], (offer * volume).sum()))
+    described = bl.describe(mpec)
+    rows = described.latex.splitlines()
+    assert rows[0] == r"\begin{align*}"
+    assert rows[-1] == r"\end{align*}"
+    # a hyphen would read as a minus, an underscore as an index
+    balance, volume_name = r"\text{Bus-nodal\_balance}", r"\text{Generator-p}"
+    assert rows[2] == rf"  &a^{{{balance}}}({volume_name}) \ge b^{{{balance}}} && \forall\, hour \\"
+    assert all(row.endswith(r" \\") for row in rows[1:-2])
+    assert "$" not in described.words
+    assert len(described.words.splitlines()) == 1 + len(described.lines[0])

@@ -159,17 +159,12 @@ def choices_of(
 
 
 def _unbounded_choices(part: Part, plan: Plan, base: Program) -> tuple[Program, Choices]:
-    """Return base program and choices where no pair needs a bound; indicators without one become sets.
-
-    SCIP may cut optima off behind an indicator on a column without bound (seen in SCIP 10).
-    """
+    """Return base program and choices where no pair needs a bound."""
     lower, upper = tightened(base)
     _, slack, multiplier = ranges_of(part, base, lower, upper)
-    loose = (plan.ways == Way.INDICATOR) & ~(np.isfinite(slack) & np.isfinite(multiplier))
-    ways = np.where(loose, Way.SOS1, plan.ways) if plan.solver == "scip" else plan.ways
     sides = np.full(len(part.pairs), Side.OPEN, dtype=np.int64)
     tight = replace(base, lower=lower, upper=upper) if (lower <= upper).all() else base
-    return tight, Choices(sides, ways, np.maximum(slack, 0.0), multiplier)
+    return tight, Choices(sides, plan.ways, np.maximum(slack, 0.0), multiplier)
 
 
 def _solved(extended: Extended, solver: str, options: SolverOptions) -> Answer:

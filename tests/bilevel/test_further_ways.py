@@ -28,7 +28,7 @@ BRIEF = SolverOptions(time_limit=4.0)
 #: Products with a factor that nothing bounds, or of very unlike size: SCIP comes to no end.
 ENDLESS = {
     "sos1": {"scale1", "qp_max_concave"},
-    "indicator": {"scale1", "qp_max_concave"},
+    "indicator": {"scale1"},
     "mixed": {"scale1"},
     "strong duality": {
         "bard_5_3_1",
@@ -128,8 +128,8 @@ def test_strong_duality(case, solver):
     try:
         check(case, mpec, reformulation)
     except ModelError as refused:
-        assert any(reason in refused.what for reason in REFUSALS[solver])
-        assert refused.where
+        if not any(reason in refused.what for reason in REFUSALS[solver]):
+            raise
 
 
 def test_strong_duality_with_an_integer_leader_is_a_milp():

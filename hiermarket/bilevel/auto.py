@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hiermarket.bilevel.big_m import BigM
 from hiermarket.bilevel.bounds import bounds_of
 from hiermarket.bilevel.branching import Branching
-from hiermarket.bilevel.node import Side
+from hiermarket.bilevel.node import Side, decided
 from hiermarket.bilevel.reformulation import PartAnswer, nothing
 from hiermarket.solving.solver import Outcome
 
@@ -46,9 +48,21 @@ class Auto:
         if bounds is None:
             return nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation", "bounds")
         if bounds.proved:
-            answer = self.big_m.solve(part, options, bounds)
+            has_point = bool(np.isfinite(first.x).all())
+            start = decided(part, first.x) if has_point else None
+            answer = self.big_m.solve(part, options, bounds, start)
+            if answer.outcome is Outcome.LIMIT and has_point:
+                return _better(part, first, answer)
             if answer.outcome is not Outcome.TROUBLE:
                 return answer
             return self.branching.solve(part, options)
         answer = self.branching.solve(part, options, bounds.sides)
         return replace(answer, dropped=int((bounds.sides != Side.OPEN).sum()))
+
+
+def _better(part: Part, first: PartAnswer, second: PartAnswer) -> PartAnswer:
+    """Return the better of two incumbents with the better of their bounds."""
+    sign = 1.0 if part.program.minimise else -1.0
+    best = second if sign * second.objective < sign * first.objective else first
+    bounds = [one.bound for one in (first, second) if one.bound is not None and np.isfinite(one.bound)]
+    return replace(best, outcome=Outcome.LIMIT, bound=max(bounds, key=lambda bound: sign * bound, default=None))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.bounds import Bounds
     from hiermarket.bilevel.problem import Part
     from hiermarket.bilevel.reformulation import PartAnswer
+    from hiermarket.solving.program import Ints
     from hiermarket.solving.solver import SolverOptions
 
 
@@ -45,7 +46,9 @@ class BigM:
         ways = np.full(count, Way.BIG_M, dtype=np.int64)
         return Plan(ways, declared[0], declared[1], "highs", self.proof, "big-M")
 
-    def solve(self, part: Part, options: SolverOptions, bounds: Bounds | None = None) -> PartAnswer:
+    def solve(
+        self, part: Part, options: SolverOptions, bounds: Bounds | None = None, start: Ints | None = None
+    ) -> PartAnswer:
         """Solve one part.
 
         Parameters
@@ -56,10 +59,12 @@ class BigM:
             Tolerances and limits.
         bounds : Bounds, optional
             Proved bounds, where they are known already.
+        start : int array, optional
+            A `Side` for each pair of a point to start from.
 
         Raises
         ------
         ModelError
             A quadratic leader's objective; pairs without a finite bound.
         """
-        return solve_encoded(part, self.plan(part), options, bounds)
+        return solve_encoded(part, self.plan(part), options, bounds, start)

@@ -56,7 +56,9 @@ class Plan:
     method: str
 
 
-def solve_encoded(part: Part, plan: Plan, options: SolverOptions, bounds: Bounds | None = None) -> PartAnswer:
+def solve_encoded(
+    part: Part, plan: Plan, options: SolverOptions, bounds: Bounds | None = None, start: Ints | None = None
+) -> PartAnswer:
     """Solve one part as planned.
 
     Parameters
@@ -69,6 +71,8 @@ def solve_encoded(part: Part, plan: Plan, options: SolverOptions, bounds: Bounds
         Tolerances and limits.
     bounds : Bounds, optional
         Proved bounds, where they are known already.
+    start : int array, optional
+        A `Side` for each pair of a point that HiGHS may start from.
 
     Raises
     ------
@@ -85,7 +89,8 @@ def solve_encoded(part: Part, plan: Plan, options: SolverOptions, bounds: Bounds
     if made is None:
         return nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation", plan.method)
     base, choices, assumptions, has_bounds = made
-    answer = _solved(encode(part, base, choices), plan.solver, options)
+    binaries = None if start is None else _start(choices, start)
+    answer = _solved(encode(part, base, choices), plan.solver, options, binaries)
     if answer.outcome is Outcome.UNBOUNDED and plan.solver != "highs" and plan.proof is not None:
         # a spatial solver may call a relaxation's ray unbounded: pairs decide
         return plan.proof.solve(part, options)
@@ -167,9 +172,21 @@ def _unbounded_choices(part: Part, plan: Plan, base: Program) -> tuple[Program, 
     return tight, Choices(sides, plan.ways, np.maximum(slack, 0.0), multiplier)
 
 
-def _solved(extended: Extended, solver: str, options: SolverOptions) -> Answer:
+def _start(choices: Choices, sides: Ints) -> Floats:
+    """Return the binaries of a point: 1 where a slack may be positive (see `encoding`)."""
+    open_ = choices.sides == Side.OPEN
+    by_m = sides[open_ & (choices.ways == Way.BIG_M)]
+    by_indicator = sides[open_ & (choices.ways == Way.INDICATOR)]
+    return np.concatenate([by_m, by_indicator]).astype(float) - Side.SLACK_ZERO
+
+
+def _solved(extended: Extended, solver: str, options: SolverOptions, binaries: Floats | None = None) -> Answer:
     if extended.is_plain and solver == "highs":
-        return Session(extended.program, options).solve()
+        session = Session(extended.program, options)
+        if binaries is not None:
+            width = extended.program.shape[1]
+            session.start_from(np.arange(width - len(binaries), width), binaries)
+        return session.solve()
     if solver == "scip":
         from hiermarket.solving.scip import solve_scip
 

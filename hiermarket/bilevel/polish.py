@@ -41,9 +41,10 @@ def polished(part: Part, options: SolverOptions, answer: Answer, sides: Ints, me
     -------
     PartAnswer
         The exact point; outcome `TROUBLE` if its objective is not what the solver said, and
-        the solver's outcome if it has no optimum.
+        the solver's outcome if it has no optimum, with its incumbent and bound where a limit
+        was reached.
     """
-    if not answer.optimal:
+    if not answer.has_point:
         return nothing(part, answer.outcome, answer.status, method)
     nodes = Nodes(part, options)
     leaf = nodes.solve(nodes.fixed(decided(part, answer.x, sides), answer.x)).answer
@@ -51,7 +52,8 @@ def polished(part: Part, options: SolverOptions, answer: Answer, sides: Ints, me
     if not leaf.optimal or differ(answer.objective, sign * leaf.objective):
         status = f"{method} says {answer.objective:.9g}, its own decisions give {sign * leaf.objective:.9g}"
         return nothing(part, Outcome.TROUBLE, status, method)
-    return PartAnswer(Outcome.OPTIMAL, answer.status, leaf.x, sign * leaf.objective, method)
+    found = PartAnswer(answer.outcome, answer.status, leaf.x, sign * leaf.objective, method)
+    return found if answer.optimal else replace(found, bound=answer.bound)
 
 
 def second_proof(part: Part, options: SolverOptions, found: PartAnswer, proof: Branching | None) -> PartAnswer:

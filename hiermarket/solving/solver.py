@@ -233,13 +233,9 @@ class Session:
         status, exists, ray = self._highs.getDualRay()
         return np.asarray(ray, dtype=float) if exists and status.name == "kOk" else None
 
-    def start_from(self, x: Floats) -> None:
-        """Offer a feasible point as the start of a MIP."""
-        import highspy
-
-        solution = highspy.HighsSolution()
-        solution.col_value = list(x)
-        self._highs.setSolution(solution)
+    def start_from(self, columns: Ints, values: Floats) -> None:
+        """Offer values of some columns (positions) as the start of a MIP; HiGHS completes them."""
+        self._highs.setSolution(len(columns), columns.astype(np.int32), np.asarray(values, dtype=float))
 
     def maximise_cost(self) -> None:
         """Turn the sense of the objective round (for bounding one expression from both sides)."""

@@ -107,12 +107,16 @@ def test_an_unbounded_hour_is_named():
     assert raised.value.where == "hour=2"
 
 
-def test_an_objective_of_the_original_model_is_refused():
+def test_an_objective_of_the_original_model_will_do_and_one_of_another_is_refused():
     model, follower = market()
     mpec = bl.kkt(model, follower)
+    other, _ = market()
     for choose in (mpec.maximise, mpec.minimise):
+        chosen = choose((1 * model.variables["p"]).sum())
+        same = choose((1 * mpec.variables["p"]).sum())
+        assert chosen.objective.labels.tolist() == same.objective.labels.tolist()
         with pytest.raises(ModelError) as raised:
-            choose((1 * model.variables["p"]).sum())
+            choose((1 * other.variables["p"]).sum())
         assert "mpec.variables" in raised.value.remedy
 
 

@@ -1,4 +1,4 @@
-"""The code of README.md runs: what a newcomer copies works.
+"""The code of README.md and docs/bilevel.md runs: what a newcomer copies works.
 
 Python blocks run one after the other in one namespace; console blocks are typed into a shell,
 those commands of theirs that begin with `$ hiermarket` or `hiermarket`. A block stays unrun, and
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README, BILEVEL = ROOT / "README.md", ROOT / "docs" / "bilevel.md"
 
 _BLOCK = re.compile(
     r"^(?P<skip><!--\s*not run:.*-->\s*\n)?```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```\s*$", re.MULTILINE | re.DOTALL
@@ -48,26 +49,30 @@ def commands(block: Block) -> list[str]:
     return [line for line in typed if line.startswith("hiermarket ")]
 
 
-@pytest.fixture(scope="module")
-def readme() -> list[Block]:
-    assert README.exists(), "README.md is missing"
-    found = [block for block in blocks(README.read_text(encoding="utf-8")) if block.runs]
-    assert any(block.language == "python" for block in found), "README.md shows no Python that runs"
+def running(page: Path) -> list[Block]:
+    assert page.exists(), f"{page.name} is missing"
+    found = [block for block in blocks(page.read_text(encoding="utf-8")) if block.runs]
+    assert any(block.language == "python" for block in found), f"{page.name} shows no Python that runs"
     return found
 
 
-def test_python_blocks(readme: list[Block], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("page", [README, BILEVEL], ids=lambda page: page.name)
+def test_python_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    if page == BILEVEL:
+        pytest.importorskip("pyscipopt")
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "readme"}
-    for block in readme:
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for block in running(page):
         if block.language == "python":
-            # blank lines in front: a traceback then names the line of README.md
+            # blank lines in front: a traceback then names the line of the page
             source = "\n" * (block.line - 1) + block.code
-            exec(compile(source, str(README), "exec"), namespace)
+            exec(compile(source, str(page), "exec"), namespace)
 
 
-def test_console_blocks(readme: list[Block], tmp_path: Path):
-    typed = [c for block in readme if block.language in {"console", "bash", "sh", "shell"} for c in commands(block)]
+def test_console_blocks(tmp_path: Path):
+    typed = [
+        c for block in running(README) if block.language in {"console", "bash", "sh", "shell"} for c in commands(block)
+    ]
     assert typed, "README.md shows no `hiermarket` command"
     for command in typed:
         arguments = shlex.split(command, comments=True)[1:]

@@ -40,15 +40,17 @@ def polished(part: Part, options: SolverOptions, answer: Answer, sides: Ints, me
     Returns
     -------
     PartAnswer
-        The exact point; outcome `TROUBLE` if its objective is not what the solver said, and
-        the solver's outcome if it has no optimum, with its incumbent and bound where a limit
-        was reached.
+        The exact point; outcome `TROUBLE` if its objective is not what the solver said,
+        `UNBOUNDED` if its decisions leave the objective without an end, and the solver's
+        outcome if it has no optimum, with its incumbent and bound where a limit was reached.
     """
     if not answer.has_point:
         return nothing(part, answer.outcome, answer.status, method)
     nodes = Nodes(part, options)
     leaf = nodes.solve(nodes.fixed(decided(part, answer.x, sides), answer.x)).answer
     sign = 1.0 if part.program.minimise else -1.0
+    if leaf.outcome is Outcome.UNBOUNDED:
+        return nothing(part, Outcome.UNBOUNDED, leaf.status, method)
     if not leaf.optimal or differ(answer.objective, sign * leaf.objective):
         status = f"{method} says {answer.objective:.9g}, its own decisions give {sign * leaf.objective:.9g}"
         return nothing(part, Outcome.TROUBLE, status, method)

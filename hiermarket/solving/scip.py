@@ -57,15 +57,25 @@ def solve_scip(extended: Extended, options: SolverOptions) -> Answer:
             remedy="Install the extra, pip install 'hiermarket[scip]', or use Branching().",
         ) from None
     model, columns = _model(pyscipopt, extended, options)
-    model.optimize()
-    status = str(model.getStatus())
+    status = _run(model)
     if status == "inforunbd":
         # a point without an objective tells which of the two it is
         model, columns = _model(pyscipopt, extended, options, with_objective=False)
-        model.optimize()
-        status = "unbounded" if model.getNSols() else str(model.getStatus())
-        return _answer(extended.program, model, columns, _OUTCOMES.get(status, Outcome.TROUBLE), status)
+        status = _run(model)
+        status = "unbounded" if model.getNSols() else status
     return _answer(extended.program, model, columns, _OUTCOMES.get(status, Outcome.TROUBLE), status)
+
+
+def _run(model: Any) -> str:  # noqa: ANN401 (PySCIPOpt has no types)
+    """Solve and return SCIP's word for the end, or for what stopped it."""
+    try:
+        model.optimize()
+    except Exception as error:
+        # PySCIPOpt raises plain exceptions, as of an LP in numerical trouble
+        if type(error) is not Exception:
+            raise
+        return str(error).removeprefix("SCIP: ")
+    return str(model.getStatus())
 
 
 def _model(
@@ -177,7 +187,9 @@ def _set_objective(scip: Any, model: Any, columns: list[Any], program: Program) 
 
 
 def _answer(program: Program, model: Any, columns: list[Any], outcome: Outcome, status: str) -> Answer:  # noqa: ANN401 (PySCIPOpt has no types)
-    has_point = outcome in (Outcome.OPTIMAL, Outcome.LIMIT) and model.getNSols() > 0
+    # after an error SCIP is not to be asked
+    ended = outcome in (Outcome.OPTIMAL, Outcome.LIMIT)
+    has_point = ended and model.getNSols() > 0
     x = np.full(len(columns), np.nan)
     objective = float("nan")
     if has_point:
@@ -194,5 +206,5 @@ def _answer(program: Program, model: Any, columns: list[Any], outcome: Outcome, 
         reduced_cost=np.full(len(columns), np.nan),
         objective=objective,
         has_point=has_point,
-        bound=float(model.getDualbound()),
+        bound=float(model.getDualbound()) if ended else float("nan"),
     )

@@ -76,7 +76,8 @@ class Branching:
         search = _Search(part, self, options, cuts)
         search.try_sides(part.similar)
         found = search.without_cuts(search.run(start))
-        if cuts is not None and found.outcome is Outcome.TROUBLE:
+        doubtful = found.outcome is Outcome.INFEASIBLE and search.proved == -np.inf
+        if cuts is not None and (found.outcome is Outcome.TROUBLE or doubtful):
             return _Search(part, self, options, None).run(start)
         return found
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from hiermarket.bilevel.convexity import concave
 from hiermarket.bilevel.expression import Terms, row_names, terms_of, variable_names
 from hiermarket.errors import ModelError, some_labels
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
     from hiermarket.bilevel.follower import Follower
     from hiermarket.solving.program import Floats, Ints, Program
-
-#: A Hessian's eigenvalue may be this much below zero, relative to its largest entry.
-CONVEXITY_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +109,11 @@ class System:
         return self.hessian.nnz == 0
 
     @property
+    def asks(self) -> np.ndarray:
+        """Which of the follower's rows ask for something: a row ``<= inf`` does not."""
+        return np.isfinite(self.rhs)
+
+    @property
     def fixed(self) -> np.ndarray:
         """Which of the follower's variables have equal bounds."""
         return np.asarray(self.lower == self.upper)
@@ -155,7 +158,8 @@ def canonical(follower: Follower, program: Program) -> System:
     sense = 1.0 if follower.sense == "min" else -1.0
     _check_convex(model, columns, hessian, sense)
     lower_side, upper_side = program.row_lower[here], program.row_upper[here]
-    kind = np.where(lower_side == upper_side, 0, np.where(np.isfinite(upper_side), -1, 1))
+    # a row without a finite side (<= inf) asks for nothing: it keeps an infinite right-hand side
+    kind = np.where(lower_side == upper_side, 0, np.where(np.isfinite(lower_side), 1, -1))
     return System(
         sense=sense,
         columns=columns,
@@ -245,13 +249,14 @@ def _check_convex(model: linopy.Model, columns: Ints, hessian: csr_array, sense:
         else:
             for number, member in enumerate(members):
                 blocks[number] = hessian[member, :][:, member].toarray()
-        smallest = np.linalg.eigvalsh(sense * blocks)[:, 0]
-        worst = int(np.argmin(smallest))
-        if smallest[worst] < -CONVEXITY_TOLERANCE * max(1.0, float(np.abs(blocks[worst]).max())):
+        wrong_ones = np.flatnonzero(concave(sense * blocks))
+        if len(wrong_ones):
+            worst = int(wrong_ones[0])
+            least = float(np.linalg.eigvalsh(sense * blocks[worst])[0])
             wrong = "convex" if sense > 0 else "concave"
             names = list(variable_names(model, columns[members[worst]][:6]))
             raise ModelError(
-                f"The follower's cost is not {wrong}: its Hessian has the eigenvalue {sense * smallest[worst]:.6g}",
+                f"The follower's cost is not {wrong}: its Hessian has the eigenvalue {sense * least:.6g}",
                 where=some_labels(names),
                 remedy="KKT conditions of such a follower do not mean optimality. Convexify the cost; or, if one of "
                 "these is the leader's, do not name it in Follower(variables=...).",

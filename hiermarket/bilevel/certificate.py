@@ -83,7 +83,8 @@ class Certificate:
         Where it has more than one.
     pessimistic : Pessimistic
         The leader's value if the follower, where it is indifferent, answers as badly for
-        the leader as it may; the solution itself is optimistic.
+        the leader as it may, and where its duals (prices) are not unique, they are the worst
+        ones; the solution itself is optimistic in both.
     """
 
     checks: tuple[Check, ...]
@@ -112,7 +113,10 @@ class Certificate:
         return tuple(str(check) for check in self.checks if not check.ok)
 
     def __getitem__(self, name: str) -> Check:
-        return next(check for check in self.checks if check.name == name)
+        for check in self.checks:
+            if check.name == name:
+                return check
+        raise KeyError(f"{name!r}; checks are: {', '.join(check.name for check in self.checks)}")
 
     def require(self) -> Certificate:
         """Return the certificate, or raise.

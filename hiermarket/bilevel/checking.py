@@ -35,7 +35,7 @@ PAIR = 1e-7
 VALUE = 1e-6
 #: A value this near to a bound that was only assumed may be held back by it.
 NEAR = 0.999
-#: Both sides of a pair below this count as a tie.
+#: Both sides of a pair below this count as a tie; the side that is decided is exact.
 TIE = 1e-7
 
 
@@ -89,7 +89,7 @@ def certify(
         return Check(name, worst.value, RESIDUAL, where, "relative to the value")
 
     slack, magnitude = _sides(mpec, problem, x, activity)
-    smaller = np.minimum(slack / (1.0 + np.abs(pairs.constant)), magnitude / (1.0 + _cost_size(mpec)))
+    smaller = np.minimum(slack / (1.0 + np.abs(pairs.constant)), magnitude)
     worst_pair = _Worst.of(np.maximum(smaller, 0.0))
     checks = [
         row_check("stationarity", conditions),
@@ -101,7 +101,7 @@ def certify(
             worst_pair.value,
             PAIR,
             pairs.name(worst_pair.at) if worst_pair.at >= 0 else "",
-            "the smaller side of a pair, relative to its size",
+            "the smaller side of a pair, a slack relative to 1 + its constant",
         ),
     ]
     unique, several_at = True, ""
@@ -111,8 +111,7 @@ def certify(
         checks.append(replace(regret, name=name))
         unique, several_at = unique and is_unique, several_at or where
     checks.extend(_second_solves(mpec, problem, answers))
-    active = (slack > TIE * (1.0 + np.abs(pairs.constant)), magnitude > TIE * (1.0 + _cost_size(mpec)))
-    worst = pessimistic(mpec, problem, x, active, options)
+    worst = pessimistic(mpec, problem, x, (slack > TIE, magnitude > TIE), options)
     return _collected(mpec, problem, answers, tuple(checks), (slack, magnitude), (unique, several_at), worst)
 
 
@@ -124,12 +123,6 @@ def _sides(mpec: Mpec, problem: Problem, x: Floats, activity: Floats) -> tuple[F
     value[~by_row] = x[positions(pairs.column[~by_row], program.columns)]
     slack = pairs.constant + pairs.sign * value
     return slack, pairs.multiplier_sign * x[positions(pairs.multiplier, program.columns)]
-
-
-def _cost_size(mpec: Mpec) -> float:
-    """Return the size of the follower's marginal costs, against which multipliers are small."""
-    sizes = [np.abs(system.cost).max(initial=0.0) for system in mpec.systems]
-    return float(max(sizes, default=0.0))
 
 
 def follower_program(mpec: Mpec, problem: Problem, system: System, x: Floats) -> Program:
@@ -171,7 +164,7 @@ def _follower(
     # the optimal face: every pair with a positive multiplier keeps its slack at zero
     magnitude = sides[1]
     pairs = mpec.pairs
-    held = magnitude > TIE * (1.0 + np.abs(system.cost).max(initial=0.0))
+    held = magnitude > TIE
     lower, upper = program.lower.copy(), program.upper.copy()
     row_lower, row_upper = program.row_lower.copy(), program.row_upper.copy()
     in_row = held & np.isin(pairs.row, system.rows)

@@ -101,7 +101,7 @@ def row_pairs(system: System, family: Family, multiplier: xr.DataArray, follower
     """Return the pairs of the inequality rows of one family."""
     here = slice(family.start, family.stop)
     kind, rhs = system.kind[here], system.rhs[here]
-    chosen = kind != 0
+    chosen = (kind != 0) & system.asks[here]
     labels = np.asarray(multiplier).ravel()
     labels = labels[labels != -1]
     count = int(chosen.sum())

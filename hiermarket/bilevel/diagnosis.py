@@ -82,7 +82,8 @@ def diagnose(mpec: Mpec, part: Part, options: SolverOptions) -> Diagnosis:
     return Diagnosis(
         InfeasibleError,
         f"no optimal answer of the follower satisfies {limiting}",
-        "The follower's optimum breaks them whatever the leader decides: relax them, or move them to the follower.",
+        "The follower's optimum breaks them whatever the leader decides: relax them, or give those that hold "
+        "a follower's variable to the follower.",
     )
 
 

@@ -46,7 +46,8 @@ def dual_times_primal(mpec: Mpec, dual: str | Sequence[str], primal: ExpressionL
     dual : str or sequence of str
         Names of row families of one follower, e.g. the nodal balances.
     primal : linopy expression or variable
-        The own variables: variables of that follower, all with the same coefficient, e.g.
+        The own variables as a plain sum; their coefficients in the rows count already.
+        Variables of that follower, all with the same coefficient, e.g.
         ``p.sel(unit="ours")``.
 
     Returns
@@ -66,7 +67,7 @@ def dual_times_primal(mpec: Mpec, dual: str | Sequence[str], primal: ExpressionL
     """
     import linopy
 
-    names = (dual,) if isinstance(dual, str) else tuple(dual)
+    names = (dual,) if isinstance(dual, str) else tuple(str(name) for name in dual)
     own_labels, weight = _own(mpec, primal)
     system = _system(mpec, names, own_labels)
     own = np.isin(system.columns, own_labels)
@@ -95,7 +96,8 @@ def _own(mpec: Mpec, primal: ExpressionLike) -> tuple[Ints, float]:
         raise ModelError(
             "The own variables have different coefficients: the value is linear only for equal ones",
             where=some_labels(list(variable_names(mpec.model, labels[weights != weights[0]][:6]))),
-            remedy="Add up the values of groups with equal coefficients, if each of them is linear.",
+            remedy="Give a plain sum: the coefficients of the rows (-1 for what draws power) count already. Or add up "
+            "the values of groups with equal coefficients, if each of them is linear.",
         )
     return labels, float(weights[0])
 
@@ -107,6 +109,13 @@ def _system(mpec: Mpec, names: tuple[str, ...], own: Ints) -> System:
         if set(names) <= families and np.isin(own, system.columns).all():
             return system
     known = sorted(mpec.dual)
+    unknown = [name for name in names if name not in mpec.dual]
+    if unknown:
+        raise ModelError(
+            "No follower has row families of these names",
+            where=some_labels(unknown),
+            remedy=f"Row families with duals are: {some_labels(known)}.",
+        )
     raise ModelError(
         "Rows and own variables must belong to one follower",
         where=f"dual={some_labels(names)}; primal={some_labels(list(variable_names(mpec.model, own[:6])))}",
@@ -171,6 +180,7 @@ def _check(mpec: Mpec, system: System, columns: tuple[Bools, Bools], of_rows: tu
 def _expression(mpec: Mpec, system: System, rows: Bools, rest: Bools, weight: float) -> Expression:
     model = mpec.model
     duals = mpec.dual_labels(system)
+    rows = rows & system.asks
     labels, values = [duals[rows], system.columns[rest]], [system.rhs[rows], -system.cost[rest]]
     for family in system.variables:
         here = slice(family.start, family.stop)

@@ -107,7 +107,8 @@ def solve_encoded(
         found = _with_nearest(part, choices, found)
         # a spatial solver has its own bound: branching cannot prove an objective that is not convex
         found = found if found.bound is not None else second_proof(part, options, found, plan.proof)
-    proved = plan.proof is None or found.bound is not None or not has_bounds
+    # a declared bound, enlarged, proves nothing
+    proved = plan.proof is None or found.bound is not None or not has_bounds or bool(assumptions)
     if found.outcome is not Outcome.OPTIMAL or proved:
         return found
     return _again_enlarged(part, base, choices, options, found)

@@ -154,8 +154,8 @@ def _add_conditions(model: linopy.Model, system: System, number: int, made: _Mul
 def _add_duals(model: linopy.Model, system: System, family: Family) -> linopy.Variable:
     """Add the duals of one row family, with the signs that its rows give them."""
     pushes = system.sense * system.kind
-    lower = family.spread(np.where(pushes > 0, 0.0, -np.inf), fill=0.0)
-    upper = family.spread(np.where(pushes < 0, 0.0, np.inf), fill=0.0)
+    lower = family.spread(np.where((pushes > 0) | ~system.asks, 0.0, -np.inf), fill=0.0)
+    upper = family.spread(np.where((pushes < 0) | ~system.asks, 0.0, np.inf), fill=0.0)
     return _add(model, f"dual-{family.name}", lower, upper, family.labels != -1)
 
 

@@ -14,7 +14,7 @@ from hiermarket.bilevel.encoding import Way
 from hiermarket.bilevel.expression import scalar, scalar_quadratic
 from hiermarket.bilevel.node import Side
 from hiermarket.bilevel.problem import problem_of
-from hiermarket.errors import InfeasibleError
+from hiermarket.errors import InfeasibleError, ModelError
 from hiermarket.solving.program import program_of
 from hiermarket.solving.solver import SolverOptions
 from hiermarket.solving.sparse_rows import labelled
@@ -61,6 +61,8 @@ def reformulated(mpec: Mpec, reformulation: Planned, *, options: SolverOptions |
 
     Raises
     ------
+    ModelError
+        A reformulation that writes no pairs: Auto, Branching, StrongDuality.
     UnboundedPairError
         Pairs by big-M without a proved or a declared bound.
     InfeasibleError
@@ -88,6 +90,12 @@ def reformulated(mpec: Mpec, reformulation: Planned, *, options: SolverOptions |
     """
     import linopy
 
+    if not hasattr(reformulation, "plan") or isinstance(reformulation, type):
+        raise ModelError(
+            "This writes no pairs into a model",
+            where=repr(reformulation),
+            remedy="Use BigM(), SOS1(), Indicator() or Mixed(...).",
+        )
     written = _written(mpec, reformulation, options or SolverOptions())
     with linopy.options as settings:
         settings.set_value(semantics="v1")

@@ -9,7 +9,7 @@ import numpy as np
 
 from hiermarket.bilevel.expression import terms_of
 from hiermarket.bilevel.follower import Sense
-from hiermarket.errors import ModelError
+from hiermarket.errors import ModelError, some_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,6 +112,23 @@ class Mpec:
         """Return the same problem with a leader who minimises an expression (see `maximise`)."""
         return self._with(Sense.MIN, expression)
 
+    def check_origin(self) -> None:
+        """Refuse a user's model that has grown since `kkt`: its new labels are those of duals here.
+
+        Raises
+        ------
+        ModelError
+            With the variables and rows that were added.
+        """
+        known = {*self.variables, *self.constraints}
+        late = [name for name in (*self.origin.variables, *self.origin.constraints) if name not in known]
+        if late:
+            raise ModelError(
+                "The model has variables or rows that it got after kkt",
+                where=some_labels(late),
+                remedy="Add them before kkt, or to the copy: mpec.model.",
+            )
+
     def terms(self, expression: ExpressionLike, where: str) -> Terms:
         """Read an expression of the user's model or of the copy.
 
@@ -122,21 +139,16 @@ class Mpec:
         """
         model = getattr(expression, "model", None)
         if model is not self.model and model is not self.origin:
+            what = (
+                "belongs to another model" if hasattr(expression, "vars") or model is not None else "is no expression"
+            )
             raise ModelError(
-                f"{where[0].upper()}{where[1:]} belongs to another model",
-                where="an expression",
+                f"{where[0].upper()}{where[1:]} {what}",
+                where=type(expression).__name__,
                 remedy="Build it from the variables of the model that kkt was given, or from mpec.variables and dual.",
             )
         terms = terms_of(expression, where)
-        if model is self.origin:
-            known = [self.origin.variables[name].range for name in self.variables if name in self.origin.variables]
-            every = np.concatenate([terms.labels, terms.first, terms.second])
-            if not all(any(first <= label < last for first, last in known) for label in np.unique(every)):
-                raise ModelError(
-                    f"{where[0].upper()}{where[1:]} has variables that the model got after kkt",
-                    where="an expression",
-                    remedy="Add variables before kkt, or to the copy: mpec.model.",
-                )
+        self.check_origin()
         return terms
 
     def _with(self, sense: Sense, expression: ExpressionLike) -> Mpec:

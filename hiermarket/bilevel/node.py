@@ -10,6 +10,7 @@ import numpy as np
 from scipy.linalg import null_space
 from scipy.sparse import csc_array, csr_array
 
+from hiermarket.bilevel.convexity import concave
 from hiermarket.bilevel.safe_bound import objective_proved, proves_empty
 from hiermarket.solving.solver import Answer, Outcome, Session
 
@@ -112,7 +113,7 @@ class Nodes:
         self._width = part.program.shape[1]
         own = _minimised(part.program)
         self._own = own
-        self._curved = own.quadratic is not None and not _is_convex(own.quadratic.toarray())
+        self._curved = own.quadratic is not None and bool(concave(own.quadratic.toarray()[None])[0])
         # HiGHS' QP solver may not end on the redundant rows of the cuts
         self._program = own if cuts is None or own.quadratic is not None else _on(cuts, own)
         self.integers = np.flatnonzero(part.program.integer)
@@ -156,6 +157,17 @@ class Nodes:
         answer = session.solve()
         if not prove:
             return Node(answer, float("-inf"))
+        if answer.optimal:
+            return Node(answer, objective_proved(node, answer))
+        empty = answer.outcome is Outcome.INFEASIBLE and proves_empty(node, session.infeasible_ray())
+        if answer.outcome is Outcome.INFEASIBLE and not empty:
+            # a start from the last basis may call a node empty that is not: only a proof counts
+            return self._solve_afresh(node)
+        return Node(answer, float("inf") if empty else float("-inf"))
+
+    def _solve_afresh(self, node: Program) -> Node:
+        session = Session(node, replace(self._options, presolve=False))
+        answer = session.solve()
         if answer.optimal:
             return Node(answer, objective_proved(node, answer))
         empty = answer.outcome is Outcome.INFEASIBLE and proves_empty(node, session.infeasible_ray())

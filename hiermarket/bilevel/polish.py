@@ -70,7 +70,7 @@ def second_proof(part: Part, options: SolverOptions, found: PartAnswer, proof: B
     if proof is None or found.outcome is not Outcome.OPTIMAL:
         return found
     second = proof.prove(part, options, found)
-    if second.outcome is Outcome.LIMIT:
+    if second.outcome is Outcome.LIMIT and not differ(found.objective, second.objective):
         return replace(found, nodes=second.nodes)
     if second.outcome is Outcome.UNBOUNDED:
         return nothing(part, Outcome.UNBOUNDED, second.status, found.method)

@@ -152,6 +152,7 @@ def problem_of(mpec: Mpec) -> Problem:
     """Read a bilevel problem as arrays and split it into independent parts."""
     import linopy
 
+    mpec.check_origin()
     with linopy.options as options:
         options.set_value(semantics="v1")
         program = _with_objective(program_of(mpec.model, scaled=False), mpec)
@@ -256,7 +257,8 @@ def _duality(system: System, mpec: Mpec, columns: Ints) -> Duality:
     """Return s(b − Bx)'y + lower'μ⁻ − upper'μ⁺ + ρ·value − s(c + Cx)'a by position."""
     own, others = positions(system.columns, columns), positions(system.others, columns)
     duals = positions(mpec.dual_labels(system), columns)
-    at, coefficients = [duals, own], [system.sense * system.rhs, -system.sense * system.cost]
+    rhs = np.where(system.asks, system.rhs, 0.0)
+    at, coefficients = [duals, own], [system.sense * rhs, -system.sense * system.cost]
     for family in system.variables:
         here = slice(family.start, family.stop)
         place = np.flatnonzero(np.asarray(family.labels).ravel() != -1)

@@ -3,7 +3,7 @@
 linopy has no products in rows. They are given beside a row and enter it through a variable of
 the follower, w = b a for a binary b of the leader, which four rows pin for b = 0 and b = 1::
 
-    a̲ b ≤ w ≤ ā b,    a − ā (1 − b) ≤ w ≤ a − a̲ (1 − b)
+    l b ≤ w ≤ u b,    a − u (1 − b) ≤ w ≤ a − l (1 − b),    l = a̲ − 1,  u = ā + 1
 
 With b fixed the follower stays a linear (or quadratic) program with the same optimum, so that
 its KKT conditions and the duals of its own rows are those of the follower with the product.
@@ -72,6 +72,8 @@ def _expanded(model: linopy.Model, follower: Follower) -> Follower:
     variables = [model.variables[v.name] for v in follower.variables]
     constraints: list[ConstraintBase] = [model.constraints[c.name] for c in follower.constraints]
     for name, terms in families.items():
+        if not len(terms.cell):
+            continue
         factors = _Factors(model, program, name, np.unique(terms.integer))
         w, rows = _products(model, program, name, *factors.pairs(terms))
         row, column, value = factors.in_rows(terms, w)
@@ -213,6 +215,8 @@ def _products(
     """Add w = binary · own, labelled by the names of both, and the four rows that pin it."""
     place = _places(program)
     low, high = program.lower[place[own]], program.upper[place[own]]
+    # wider than the bounds of a: a row that pins w must not stand in for one of them, nor take its multiplier
+    low, high = low - 1.0, high + 1.0
     names = [f"{z} × {a}" for z, a in zip(variable_names(model, binary), variable_names(model, own), strict=True)]
     index = pd.Index(names, name="product")
     w = model.add_variables(coords=[index], name=f"product-{name}")

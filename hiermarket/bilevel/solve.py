@@ -14,7 +14,7 @@ from hiermarket.bilevel.diagnosis import diagnose
 from hiermarket.bilevel.naming import part_name
 from hiermarket.bilevel.node import decided
 from hiermarket.bilevel.problem import problem_of
-from hiermarket.errors import LimitReachedError
+from hiermarket.errors import LimitReachedError, ModelError
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def solve(mpec: Mpec, reformulation: Reformulation | None = None, *, options: So
     (102.0, 100.0, True)
     """
     options = options or SolverOptions()
+    _check_arguments(mpec, reformulation)
     problem = problem_of(mpec)
     answers = _answers(problem, reformulation or Auto(), options)
     _refuse(mpec, problem, answers, options)
@@ -121,6 +122,17 @@ def solve(mpec: Mpec, reformulation: Reformulation | None = None, *, options: So
     if limited:
         raise _failure(mpec, problem, answers, limited[0], incumbent=solution)
     return solution
+
+
+def _check_arguments(mpec: object, reformulation: object) -> None:
+    if not hasattr(mpec, "pairs"):
+        raise ModelError(
+            "Only what kkt returns can be solved", where=type(mpec).__name__, remedy="Solve kkt(model, follower)."
+        )
+    if reformulation is not None and (isinstance(reformulation, type) or not hasattr(reformulation, "solve")):
+        raise ModelError(
+            "A reformulation is an object", where=repr(reformulation), remedy="Give Auto(), BigM(), SOS1(), ..."
+        )
 
 
 def _answers(problem: Problem, reformulation: Reformulation, options: SolverOptions) -> list[PartAnswer]:

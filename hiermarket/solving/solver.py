@@ -39,7 +39,10 @@ _ERRORS: dict[Outcome, tuple[type[SolveError], str]] = {
     Outcome.INFEASIBLE: (InfeasibleError, "Look for contradicting bounds and rows; recourse variables tell where."),
     Outcome.UNBOUNDED: (UnboundedError, "Bound the variables that improve the objective: a price cap, a volume."),
     Outcome.LIMIT: (LimitReachedError, "Give more time, or take the incumbent knowingly."),
-    Outcome.TROUBLE: (NumericalError, "Check the scaling of the data: coefficients and bounds of very unlike size."),
+    Outcome.TROUBLE: (
+        NumericalError,
+        "Check the scaling of the data; enlarge declared bounds, or do without.",
+    ),
 }
 
 #: HiGHS adds this to the diagonal of a QP's Hessian; 0 leaves some singular QPs without an answer.

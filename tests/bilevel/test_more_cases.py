@@ -37,8 +37,6 @@ WAYS = (
     Way("strong-duality", bl.StrongDuality(), lambda case: (ModelError,)),
 )
 
-#: The follower has one point only at the optimum, and none at 1e-8 beside it: its regret is NaN there.
-UNCERTIFIED = {("clark_westerberg_1990", "auto"), ("clark_westerberg_1990", "branching")}
 
 #: Built once for all ways: solving leaves a problem as it is.
 problem_of = functools.cache(mpec_of)
@@ -77,9 +75,7 @@ def test_enumeration_proves_the_stated_optimum(case):
     [(way, case) for way in WAYS for case in more_cases.CASES if way.curved or not case.is_quadratic],
     ids=by_name,
 )
-def test_every_way_finds_it(way, case, request):
-    if (case.name, way.name) in UNCERTIFIED:
-        request.applymarker(pytest.mark.xfail(strict=False, reason="right optimum, but the certificate fails"))
+def test_every_way_finds_it(way, case):
     if way.needs:
         pytest.importorskip(way.needs)
     try:

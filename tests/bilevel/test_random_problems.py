@@ -29,19 +29,25 @@ def outcome(mpec, reformulation):
     return "optimal", solution.objective
 
 
+def has_runaway(data):
+    """Whether a free variable of the follower has a cost, but no row and nothing else that could hold it."""
+    free = ~np.isfinite(data.lower) & ~np.isfinite(data.upper)
+    alone = ~(data.A.any(axis=0) | data.C.any(axis=1) | data.Q.any(axis=0))
+    return bool((free & alone & (data.cost != 0)).any())
+
+
 @pytest.mark.parametrize("quadratic", [False, True], ids=["linear", "quadratic"])
 @given(seed=st.integers(0, 10**6), sparse=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_every_reformulation_finds_what_enumeration_finds(quadratic, seed, sparse):
     data = draw(seed, quadratic)
     expected, value = optimum(data)
-    try:
-        mpec = mpec_of(data, sparse=sparse)
-    except ModelError as error:
-        # a free variable with a cost and no row: refused before any solve
-        assert "unbounded" in error.what
+    if has_runaway(data):
+        with pytest.raises(ModelError, match="unbounded"):
+            mpec_of(data, sparse=sparse)
         assert expected == "infeasible"
         return
+    mpec = mpec_of(data, sparse=sparse)
     for reformulation in REFORMULATIONS:
         found, objective = outcome(mpec, reformulation)
         if found == "refused":

@@ -11,9 +11,10 @@ so with the rest J (the variables that are not own) and the other rows M of the 
 
     R = Σ_{i∈N∪M} y_i (b_i − B_i x) − Σ_{j∈J} [∂cost/∂a_j a_j − s μ⁻_j lower_j + s μ⁺_j upper_j − s ρ_j value_j]
 
-Own volumes, own costs and rows with own variables only have dropped out, so the identity
-also holds where the leader decides those. It needs rows M without own variables, and no
-leader variable in the rows N∪M or in the cost of J.
+Own volumes, own costs and rows with own variables only have dropped out, so the identity also
+holds where the leader decides those; own variables may even be the leader's, B_iO x_O in the
+place of A_iO a_O. It needs rows M without own variables, and no other variable of the leader in
+the rows N∪M or in the cost of J.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def dual_times_primal(mpec: Mpec, dual: str | Sequence[str], primal: ExpressionL
         Names of row families of one follower, e.g. the nodal balances.
     primal : linopy expression or variable
         The own variables as a plain sum; their coefficients in the rows count already.
-        Variables of that follower, all with the same coefficient, e.g.
-        ``p.sel(unit="ours")``.
+        Variables of that follower, or of the leader where it decides volumes itself, all
+        with the same coefficient, e.g. ``p.sel(unit="ours")``.
 
     Returns
     -------
@@ -70,12 +71,14 @@ def dual_times_primal(mpec: Mpec, dual: str | Sequence[str], primal: ExpressionL
     names = (dual,) if isinstance(dual, str) else tuple(str(name) for name in dual)
     own_labels, weight = _own(mpec, primal)
     system = _system(mpec, names, own_labels)
-    own = np.isin(system.columns, own_labels)
+    own, led = np.isin(system.columns, own_labels), np.isin(system.others, own_labels)
     named = np.zeros(len(system.rows), dtype=bool)
     for family in system.constraints:
         named[family.start : family.stop] |= family.name in names
-    rows, rest = _reached(system, own, named)
-    _check(mpec, system, (own, rest), (named, rows))
+    _check_stands(mpec, system, own_labels, named)
+    with_own = _has(system.own[:, own]) | _has(system.other[:, led])
+    rows, rest = _reached(system, own, named, with_own)
+    _check(mpec, system, rows & ~named & with_own, rows & _has(system.other[:, ~led]), rest)
     with linopy.options as options:
         options.set_value(semantics="v1")
         return _expression(mpec, system, rows, rest, weight)
@@ -106,7 +109,7 @@ def _system(mpec: Mpec, names: tuple[str, ...], own: Ints) -> System:
     """Return the one follower that owns the rows and the variables."""
     for system in mpec.systems:
         families = {family.name for family in system.constraints}
-        if set(names) <= families and np.isin(own, system.columns).all():
+        if set(names) <= families and np.isin(own, np.concatenate([system.columns, system.others])).all():
             return system
     known = sorted(mpec.dual)
     unknown = [name for name in names if name not in mpec.dual]
@@ -119,11 +122,31 @@ def _system(mpec: Mpec, names: tuple[str, ...], own: Ints) -> System:
     raise ModelError(
         "Rows and own variables must belong to one follower",
         where=f"dual={some_labels(names)}; primal={some_labels(list(variable_names(mpec.model, own[:6])))}",
-        remedy=f"Row families with duals are: {some_labels(known)}; own variables must be the follower's.",
+        remedy=f"Row families with duals are: {some_labels(known)}; own variables must stand in its rows.",
     )
 
 
-def _reached(system: System, own: Bools, named: Bools) -> tuple[Bools, Bools]:
+def _check_stands(mpec: Mpec, system: System, own: Ints, named: Bools) -> None:
+    """Refuse own variables that stand in none of the named rows: their value would be zero by mistake."""
+    here = [
+        system.columns[np.unique(system.own[named, :].indices)],
+        system.others[np.unique(system.other[named, :].indices)],
+    ]
+    absent = own[~np.isin(own, np.concatenate(here))]
+    if len(absent):
+        raise ModelError(
+            "These own variables stand in none of the named rows",
+            where=some_labels(list(variable_names(mpec.model, absent[:6]))),
+            remedy="Name the rows that they stand in, or leave them out.",
+        )
+
+
+def _has(rows: csr_array) -> Bools:
+    """Return which rows have an entry."""
+    return np.asarray(np.diff(csr_array(rows).indptr) > 0)
+
+
+def _reached(system: System, own: Bools, named: Bools, with_own: Bools) -> tuple[Bools, Bools]:
     """Return the rows N∪M and the rest J that the own part of N is connected with, not through own variables."""
     rows, columns = system.own.shape
     entries = coo_array(system.own)
@@ -135,8 +158,6 @@ def _reached(system: System, own: Bools, named: Bools) -> tuple[Bools, Bools]:
     )
     size = rows + columns
     component = connected_components(csr_array(coo_array((np.ones(len(ends[0])), ends), shape=(size, size))))[1]
-    with_own = np.zeros(rows, dtype=bool)
-    with_own[entries.row[~through]] = True
     reached = np.zeros(size, dtype=bool)
     reached[np.unique(component[:rows][with_own & named])] = True
     rest = reached[component[rows:]] & ~own
@@ -146,27 +167,20 @@ def _reached(system: System, own: Bools, named: Bools) -> tuple[Bools, Bools]:
     return in_rows, rest
 
 
-def _check(mpec: Mpec, system: System, columns: tuple[Bools, Bools], of_rows: tuple[Bools, Bools]) -> None:
+def _check(mpec: Mpec, system: System, mixed: Bools, led: Bools, rest: Bools) -> None:
     """Refuse what would leave a product, and name it."""
     model = mpec.model
-    own, rest = columns
-    named, rows = of_rows
-    entries = coo_array(system.own)
-    mixed = np.zeros(len(system.rows), dtype=bool)
-    mixed[entries.row[own[entries.col]]] = True
-    mixed &= rows & ~named
     if mixed.any():
         raise ModelError(
             "Rows that are not named hold own and other variables together: their part of the value stays a product",
             where=some_labels(list(row_names(model, system.rows[mixed][:6]))),
             remedy="Name these rows too, if their part is meant; or give the product itself to SOS1() with SCIP.",
         )
-    led = rows & (np.diff(system.other.indptr) > 0)
     if led.any():
         raise ModelError(
             "Rows whose dual stays in the value have a leader's variable: dual × leader's variable stays a product",
             where=some_labels(list(row_names(model, system.rows[led][:6]))),
-            remedy="Move the leader's variable to a row of own variables only (a <= x).",
+            remedy="Count it among the own ones, or move it to a row of own variables only (a <= x).",
         )
     priced = rest & (np.diff(system.cross.indptr) > 0)
     if priced.any():

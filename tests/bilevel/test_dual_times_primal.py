@@ -174,6 +174,7 @@ def test_further_refusals(market):
     with pytest.raises(ModelError) as raised:
         bl.dual_times_primal(mpec, "balance", mpec.variables["offer"])
     assert "offer" in raised.value.where
+    assert "none of the named rows" in raised.value.what
 
 
 def test_a_uniform_weight_multiplies_the_value(market):

@@ -1,4 +1,4 @@
-"""A leader paid price × quantity where the value is not linear: SCIP against a grid over its decision."""
+"""A leader that sells volumes of its own at the price of the balance: two ways against a grid over its decision."""
 
 import linopy
 import numpy as np
@@ -17,7 +17,7 @@ COST, MOST = np.array([10.0, 30.0, 90.0]), np.array([5.0, 4.0, 20.0])
 def market(need):
     """A leader sells x to a market of three units, paid the price of the balance; its own unit costs 4 + 0.5 x.
 
-    x is the leader's variable in the balance itself: dual × leader's variable stays a product.
+    x is the leader's variable in the balance itself.
     """
     model = linopy.Model()
     x = model.add_variables(0, 8, name="x")
@@ -38,11 +38,24 @@ def profit(x, need):
     return max(values, default=-np.inf)
 
 
-def test_the_linear_way_refuses_it():
-    mpec, x = market(10)
+def test_what_the_others_are_paid_stays_a_product():
+    mpec, _ = market(10)
     with pytest.raises(ModelError) as refused:
-        bl.dual_times_primal(mpec, "balance", x)
-    assert "follower" in refused.value.what
+        bl.dual_times_primal(mpec, "balance", mpec.variables["g"])
+    assert "leader's variable" in refused.value.what
+    assert refused.value.where == "balance"
+
+
+@pytest.mark.parametrize("need", [6.0, 10.0, 12.5])
+def test_the_linear_value_finds_what_a_grid_search_finds(need):
+    mpec, x = market(need)
+    revenue = bl.dual_times_primal(mpec, "balance", x)
+    solution = bl.solve(mpec.maximise(revenue - 4 * x - 0.25 * x * x))
+    solution.certificate.require()
+    assert solution.objective == pytest.approx(max(profit(value, need) for value in np.linspace(0, 8, 161)), rel=1e-4)
+    product = float(solution.duals["balance"] * solution["x"])
+    value = float(solution["x"])
+    assert solution.objective == pytest.approx(product - 4 * value - 0.25 * value**2, rel=1e-6)
 
 
 @pytest.mark.parametrize("need", [6.0, 10.0, 12.5])

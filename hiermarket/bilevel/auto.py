@@ -42,8 +42,10 @@ class Auto:
         """Solve one part (see `Reformulation`)."""
         limit = min(50 + self.first_nodes * len(part.pairs), self.branching.node_limit)
         first = replace(self.branching, node_limit=limit).solve(part, options)
-        if first.outcome is not Outcome.LIMIT or part.program.quadratic is not None:
-            return first if first.outcome is not Outcome.LIMIT else self.branching.solve(part, options)
+        if first.outcome is not Outcome.LIMIT:
+            return first
+        if part.program.quadratic is not None:
+            return self.branching.solve(part, options)
         bounds = bounds_of(part, options)
         if bounds is None:
             return nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation", "bounds")
@@ -53,16 +55,14 @@ class Auto:
             answer = self.big_m.solve(part, options, bounds, start)
             if answer.outcome is Outcome.LIMIT and has_point:
                 return _better(part, first, answer)
-            if answer.outcome is not Outcome.TROUBLE:
-                return answer
-            return self.branching.solve(part, options)
+            return self.branching.solve(part, options) if answer.outcome is Outcome.TROUBLE else answer
         answer = self.branching.solve(part, options, bounds.sides)
         return replace(answer, dropped=int((bounds.sides != Side.OPEN).sum()))
 
 
 def _better(part: Part, first: PartAnswer, second: PartAnswer) -> PartAnswer:
     """Return the better of two incumbents with the better of their bounds."""
-    sign = 1.0 if part.program.minimise else -1.0
+    sign = part.sense
     best = second if sign * second.objective < sign * first.objective else first
     bounds = [one.bound for one in (first, second) if one.bound is not None and np.isfinite(one.bound)]
     return replace(best, outcome=Outcome.LIMIT, bound=max(bounds, key=lambda bound: sign * bound, default=None))

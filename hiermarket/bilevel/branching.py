@@ -136,8 +136,7 @@ class _Search:
         point = self.nodes.answered(self.nodes.root(np.zeros_like(decisions.sides)), x)
         if point is None:
             return
-        integers = np.round(point[self.nodes.integers]) + 0.0
-        self._offer(Decisions(decided(self.part, point), integers, integers))
+        self._offer(self.nodes.fixed(decided(self.part, point), point))
 
     def _offer(self, complete: Decisions) -> Answer:
         """Solve a node with everything decided, and keep its point if it is the best."""
@@ -156,7 +155,7 @@ class _Search:
         if (broken <= self.options.feasibility).all():
             return found
         answer = Nodes(self.part, self.options).solve(self.best_decisions).answer
-        sign = 1.0 if self.part.program.minimise else -1.0
+        sign = self.part.sense
         if not answer.optimal or differ(found.objective, sign * answer.objective):
             status = f"cuts say {found.objective:.9g}, without them it is {sign * answer.objective:.9g}"
             return replace(nothing(self.part, Outcome.TROUBLE, status, "branching"), nodes=found.nodes)
@@ -263,7 +262,7 @@ class _Search:
         return self._answer(Outcome.LIMIT, status)
 
     def _answer(self, outcome: Outcome, status: str) -> PartAnswer:
-        sign = 1.0 if self.part.program.minimise else -1.0
+        sign = self.part.sense
         found = self.best_x is not None and outcome in (Outcome.OPTIMAL, Outcome.LIMIT)
         answer = nothing(self.part, outcome, status, "branching")
         if not found or self.best_x is None:

@@ -135,8 +135,8 @@ def canonical(follower: Follower, program: Program) -> System:
         Rows without a variable of the follower; a cost that is not convex.
     """
     model = follower.model
-    column_of = _positions(program.columns)
-    row_of = _positions(program.rows)
+    column_of = places(program.columns)
+    row_of = places(program.rows)
     variables = _families((v.name, v.labels) for v in follower.variables)
     constraints = _families((c.name, c.labels) for c in follower.constraints)
     columns = _labels(variables)
@@ -179,7 +179,7 @@ def canonical(follower: Follower, program: Program) -> System:
     )
 
 
-def _positions(labels: Ints) -> Ints:
+def places(labels: Ints) -> Ints:
     """Return the position of each label; −1 for labels that are not there."""
     position = np.full(int(labels.max(initial=-1)) + 1, -1, dtype=np.int64)
     position[labels] = np.arange(len(labels))

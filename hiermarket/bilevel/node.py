@@ -157,21 +157,13 @@ class Nodes:
         answer = session.solve()
         if not prove:
             return Node(answer, float("-inf"))
-        if answer.optimal:
-            return Node(answer, objective_proved(node, answer))
-        empty = answer.outcome is Outcome.INFEASIBLE and proves_empty(node, session.infeasible_ray())
-        if answer.outcome is Outcome.INFEASIBLE and not empty:
+        proved = _proved(node, answer, session)
+        if answer.outcome is Outcome.INFEASIBLE and proved < 0:
             # a start from the last basis may call a node empty that is not: only a proof counts
-            return self._solve_afresh(node)
-        return Node(answer, float("inf") if empty else float("-inf"))
-
-    def _solve_afresh(self, node: Program) -> Node:
-        session = Session(node, replace(self._options, presolve=False))
-        answer = session.solve()
-        if answer.optimal:
-            return Node(answer, objective_proved(node, answer))
-        empty = answer.outcome is Outcome.INFEASIBLE and proves_empty(node, session.infeasible_ray())
-        return Node(answer, float("inf") if empty else float("-inf"))
+            session = Session(node, replace(self._options, presolve=False))
+            answer = session.solve()
+            proved = _proved(node, answer, session)
+        return Node(answer, proved)
 
     def answered(self, decisions: Decisions, x: Floats) -> Floats | None:
         """Return a point at which linear followers answer to the leader's decision of another point.
@@ -179,12 +171,12 @@ class Nodes:
         With the leader's factors fixed, dual objective less cost is linear, and zero where the
         followers are optimal.
         """
-        linear = [duality for duality in self.part.dualities if duality.is_equation]
-        if self._own.quadratic is not None or not linear or len(linear) < len(self.part.dualities):
+        dualities = self.part.dualities
+        if self._own.quadratic is not None or not dualities or not all(one.is_equation for one in dualities):
             return None
         node = self._decided(decisions)
         lower, upper, cost = node.lower.copy(), node.upper.copy(), np.zeros(node.shape[1])
-        for duality in linear:
+        for duality in dualities:
             value = np.clip(x[duality.first], lower[duality.first], upper[duality.first])
             lower[duality.first] = upper[duality.first] = value
             np.add.at(cost, duality.columns, -duality.coefficients)
@@ -268,20 +260,23 @@ class Nodes:
         session = Session(inner, self._options)
         answer = session.solve()
         if not answer.has_point:
-            empty = answer.outcome is Outcome.INFEASIBLE and proves_empty(inner, session.infeasible_ray())
-            return Node(_no_answer(answer.outcome, answer.status, size), float("inf") if empty else float("-inf"))
+            return Node(_no_answer(answer.outcome, answer.status, size), _proved(inner, answer, session))
         x = origin + basis @ answer.x
         found = replace(_no_answer(answer.outcome, answer.status, size), x=x, has_point=True, objective=self.value(x))
         # the constant of the objective at the origin is in neither of the two
-        proved = objective_proved(inner, answer) + self.value(origin) if answer.optimal else float("-inf")
-        return Node(found, proved)
+        return Node(found, _proved(inner, answer, session) + self.value(origin))
 
     def value(self, x: Floats) -> float:
         """Return the objective, minimised, at a point."""
-        value = float(self._own.cost @ x)
-        if self._own.quadratic is not None:
-            value += 0.5 * float(x @ (self._own.quadratic @ x))
-        return value
+        return self._own.value(x)
+
+
+def _proved(program: Program, answer: Answer, session: Session) -> float:
+    """Return what an answer's multipliers prove of a minimised objective; +inf if no point is left."""
+    if answer.optimal:
+        return objective_proved(program, answer)
+    empty = answer.outcome is Outcome.INFEASIBLE and proves_empty(program, session.infeasible_ray())
+    return float("inf") if empty else float("-inf")
 
 
 def _on(cuts: Program, own: Program) -> Program:
@@ -297,11 +292,8 @@ def _minimised(program: Program) -> Program:
     return replace(program, cost=-program.cost, quadratic=quadratic, minimise=True)
 
 
-def _is_convex(hessian: np.ndarray, scale: float | None = None) -> bool:
-    if not hessian.size:
-        return True
-    scale = max(1.0, float(np.abs(hessian).max())) if scale is None else scale
-    return bool(np.linalg.eigvalsh(hessian)[0] >= -CURVATURE_TOLERANCE * scale)
+def _is_convex(hessian: np.ndarray, scale: float) -> bool:
+    return not hessian.size or bool(np.linalg.eigvalsh(hessian)[0] >= -CURVATURE_TOLERANCE * scale)
 
 
 def _cleaned(hessian: np.ndarray, scale: float) -> np.ndarray:

@@ -48,7 +48,7 @@ def polished(part: Part, options: SolverOptions, answer: Answer, sides: Ints, me
         return nothing(part, answer.outcome, answer.status, method)
     nodes = Nodes(part, options)
     leaf = nodes.solve(nodes.fixed(decided(part, answer.x, sides), answer.x)).answer
-    sign = 1.0 if part.program.minimise else -1.0
+    sign = part.sense
     if leaf.outcome is Outcome.UNBOUNDED:
         return nothing(part, Outcome.UNBOUNDED, leaf.status, method)
     if not leaf.optimal or differ(answer.objective, sign * leaf.objective):

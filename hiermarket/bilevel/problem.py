@@ -104,6 +104,11 @@ class Part:
         """Name a pair of this part by its family and labels."""
         return self.names.name(int(self.pairs[pair]))
 
+    @property
+    def sense(self) -> float:
+        """+1 where the leader minimises, −1 where it maximises."""
+        return 1.0 if self.program.minimise else -1.0
+
     def column_name(self, column: int) -> str:
         """Name a column of this part by its variable and labels."""
         return next(variable_names(self.model, self.program.columns[[column]]))

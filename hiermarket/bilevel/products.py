@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array, csr_array
 
+from hiermarket.bilevel.canonical import places
 from hiermarket.bilevel.expression import variable_names
 from hiermarket.errors import ModelError, some_labels
 from hiermarket.solving.program import program_of
@@ -125,7 +126,7 @@ def _terms(model: linopy.Model, name: str, product: linopy.QuadraticExpression, 
 
 
 def _check(model: linopy.Model, program: Program, families: dict[str, _Terms]) -> None:
-    place = _places(program)
+    place = places(program.columns)
     kinds = {*model.integers, *model.binaries}
     wrong: dict[str, list[str]] = {}
     for terms in families.values():
@@ -145,17 +146,11 @@ def _check(model: linopy.Model, program: Program, families: dict[str, _Terms]) -
         raise ModelError(what, where=some_labels(sorted(set(names))), remedy="Bound them, or reformulate the product.")
 
 
-def _places(program: Program) -> Ints:
-    place = np.full(int(program.columns.max(initial=-1)) + 1, -1, dtype=np.int64)
-    place[program.columns] = np.arange(len(program.columns))
-    return place
-
-
 class _Factors:
     """Each integer as base + Σ factor · binary; integers of two values 0 and 1 are their own binary."""
 
     def __init__(self, model: linopy.Model, program: Program, name: str, integers: Ints) -> None:
-        place = _places(program)
+        place = places(program.columns)
         self.base: dict[int, float] = {}
         self.bits: dict[int, list[tuple[int, float]]] = {}
         needed: list[tuple[int, int]] = []
@@ -213,7 +208,7 @@ def _products(
     model: linopy.Model, program: Program, name: str, binary: Ints, own: Ints
 ) -> tuple[linopy.Variable, list[Constraint]]:
     """Add w = binary · own, labelled by the names of both, and the four rows that pin it."""
-    place = _places(program)
+    place = places(program.columns)
     low, high = program.lower[place[own]], program.upper[place[own]]
     # wider than the bounds of a: a row that pins w must not stand in for one of them, nor take its multiplier
     low, high = low - 1.0, high + 1.0

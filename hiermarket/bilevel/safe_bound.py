@@ -66,8 +66,7 @@ def objective_proved(program: Program, answer: Answer) -> float:
         return least_proved(program, program.cost, answer.dual)
     # the tangent at x:  f(z) ≥ f(x) + ∇f(x)'(z − x)
     slope = program.cost + program.quadratic @ answer.x
-    value = float(program.cost @ answer.x + 0.5 * answer.x @ (program.quadratic @ answer.x))
-    return value - float(slope @ answer.x) + least_proved(program, slope, answer.dual, ROUNDING_OF_QP)
+    return program.value(answer.x) - float(slope @ answer.x) + least_proved(program, slope, answer.dual, ROUNDING_OF_QP)
 
 
 def proves_empty(program: Program, ray: Floats | None) -> bool:

@@ -92,7 +92,7 @@ def solve_by_linopy(extended: Extended, options: SolverOptions, solver: str) -> 
         x=x,
         dual=np.full(program.shape[0], np.nan),
         reduced_cost=np.full(program.shape[1], np.nan),
-        objective=float(program.cost @ x) if found else float("nan"),
+        objective=program.value(x) if found else float("nan"),
         has_point=found,
         bound=float("nan"),
     )

@@ -62,6 +62,11 @@ class Program:
         """Number of rows and of columns."""
         return len(self.rows), len(self.columns)
 
+    def value(self, x: Floats) -> float:
+        """Return the objective at a point."""
+        linear = float(self.cost @ x)
+        return linear if self.quadratic is None else linear + 0.5 * float(x @ (self.quadratic @ x))
+
     def part(self, columns: Ints, rows: Ints, matrix: csr_array) -> Program:
         """Return the program of some columns and rows, by position, with their part of the matrix."""
         return Program(

@@ -195,9 +195,7 @@ def _answer(program: Program, model: Any, columns: list[Any], outcome: Outcome, 
     if has_point:
         best = model.getBestSol()
         x = np.array([best[column] for column in columns], dtype=float)
-        objective = float(program.cost @ x)
-        if program.quadratic is not None:
-            objective += 0.5 * float(x @ (program.quadratic @ x))
+        objective = program.value(x)
     return Answer(
         outcome=outcome,
         status=f"SCIP: {status}",

@@ -144,6 +144,49 @@ def unstack(flat: xr.Dataset) -> xr.Dataset:
     return describe(_join(parts))
 
 
+def select_flat(flat: xr.Dataset, labels: Mapping[str, object]) -> xr.Dataset:
+    """Return the part of a flat Dataset that has some labels; dimensions stay, also where one label is left.
+
+    Parameters
+    ----------
+    flat : Dataset
+        Dims ``bid`` and ``bus`` with their label coordinates, and any others.
+    labels : mapping dimension of the named results → label, sequence of labels or slice
+        Each applies to every array that has such labels: ``feeder`` to bids, buses and
+        feeders alike; a slice to ordered dimensions such as ``period``.
+
+    Raises
+    ------
+    DataError
+        When there is no such dimension, or no such label.
+    """
+    faults: list[Fault] = []
+    for name, wanted in labels.items():
+        homes = [(BID, coord) for coord, dim in BID_COORDS.items() if dim == name and coord in flat.coords]
+        homes += [(BUS, coord) for coord, dim in BUS_COORDS.items() if dim == name and coord in flat.coords]
+        if name in flat.dims and not (name == BUS and "bus_name" in flat.coords):
+            homes.append((name, name))
+        if not homes:
+            known = {BID_COORDS.get(str(c)) or BUS_COORDS.get(str(c)) or str(c) for c in flat.coords}
+            faults += unknown_names("sel", [name], sorted(known - {BID, "bid_node", "bid_resource"}))
+            continue
+        if isinstance(wanted, slice):
+            flat = flat.sel({name: wanted})
+            continue
+        asked = [wanted] if isinstance(wanted, str) or np.ndim(np.asarray(wanted)) == 0 else list(np.asarray(wanted))
+        found: set[object] = set()
+        for dim, coord in homes:
+            values = pd.Index(flat[coord].values)
+            here = pd.Index(np.asarray(asked, dtype=values.dtype) if values.dtype.kind in "iufM" else asked)
+            found |= {one for one, there in zip(asked, here.isin(values), strict=True) if there}
+            flat = flat.isel({dim: np.flatnonzero(values.isin(here))})
+        strange = [str(one) for one in asked if one not in found]
+        if strange:
+            faults.append(Fault(f"sel({name})", some_labels(strange), "labels of the results", "Correct the label."))
+    raise_together(faults)
+    return flat
+
+
 def join_flat(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """Put the flat Datasets of different feeders one behind the other, label by label.
 
@@ -205,10 +248,31 @@ class Labelled:
     @property
     def data(self) -> xr.Dataset:
         """All arrays with the named dimensions of the nomenclature."""
-        return unstack(self.flat)
+        return unstack(self.flat.compute())
+
+    def sel(self, **labels: object) -> Labelled:
+        """Return the part of the result that has some labels.
+
+        Parameters
+        ----------
+        **labels : label, sequence of labels or slice
+            By named dimension: ``feeder, bsp, bus, block, direction, period``, …
+
+        Returns
+        -------
+        Labelled
+            The same arrays of those feeders, bids, buses and periods; ``.data`` has them
+            with named dimensions, ``.flat`` as they are kept.
+
+        Raises
+        ------
+        DataError
+            When there is no such dimension, or no such label.
+        """
+        return Labelled(select_flat(self.flat, labels))
 
     def __getitem__(self, name: str) -> xr.DataArray:
-        return unstack(self.flat[[name]])[name]
+        return unstack(self.flat[[name]].compute())[name]
 
     def __getattr__(self, name: str) -> xr.DataArray:
         if name.startswith("_") or name == "flat" or name not in self.flat:

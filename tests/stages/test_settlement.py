@@ -10,9 +10,10 @@ import xarray as xr
 from hiermarket.market.balancing_market import MarketRules, balancing_market
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.losses import LinDistFlow
+from hiermarket.stages.accounts import bsp_account
 from hiermarket.stages.capability import SafeBox, forward
 from hiermarket.stages.dso_clearing import clear_dso
-from hiermarket.stages.settlement import bsp_account, change_payment, settle
+from hiermarket.stages.settlement import change_payment, settle
 from hiermarket.stages.tso_clearing import clear_tso
 from tests.random_markets import random_market
 

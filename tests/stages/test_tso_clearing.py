@@ -16,7 +16,8 @@ from hiermarket.network.losses import LinDistFlow
 from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.capability import SafeBox, forward
 from hiermarket.stages.dso_clearing import clear_dso
-from hiermarket.stages.tso_clearing import clear_needs, clear_tso, interface_buses, needs
+from hiermarket.stages.tso_clearing import clear_needs, clear_tso
+from hiermarket.stages.tso_model import interface_buses, needs
 from tests.oracles import tso_lp
 from tests.random_markets import random_market
 
@@ -122,7 +123,7 @@ def test_equal_prices_local_first_and_nothing_for_nothing():
 def test_limits_of_the_tbm_without_bids_of_its_own():
     market = one_feeder(0.5)
     limited = dataclasses.replace(market, tbm=market.tbm.assign(tbm_limit=xr.full_like(market.tbm.tbm_limit, 0.2)))
-    cleared = clear_needs(limited, xr.zeros_like(market.tbm.tbm_limit.isel(direction=0, drop=True)) + 0.5)
+    cleared = clear_needs(limited.tso_side, xr.zeros_like(market.tbm.tbm_limit.isel(direction=0, drop=True)) + 0.5)
     assert cleared.flat.grid_activation.values.ravel().tolist() == pytest.approx([0.2, 0.0])
     assert cleared.flat.grid_unserved.item() == pytest.approx(0.3)
 
@@ -163,7 +164,7 @@ def test_dc_clearing_is_that_of_an_lp_of_its_own(meshed):
 def test_flows_balance_every_bus_and_keep_their_limits(meshed):
     market, _, forwarded, cleared = meshed
     flat, grid = cleared.flat, market.transmission.grid.data
-    hung = interface_buses(market)
+    hung = interface_buses(market.tso_side)
     sign = np.where(market.bids.data.bid_direction == "up", 1.0, -1.0)[:, None]
     delivered = sign * forwarded.flat.interface_factor.values * flat.change.values
     offers = market.transmission.bids.data
@@ -253,8 +254,8 @@ def test_a_limit_of_time_is_told():
 def test_a_feeder_without_a_clearing_needs_nothing():
     market = one_feeder()
     unknown = xr.DataArray([[np.nan]], dims=("feeder", "period"), coords={"feeder": ["f"], "period": market.periods})
-    assert clear_needs(market, unknown).flat.need.item() == 0.0
-    assert np.isnan(needs(market, unknown).item())
+    assert clear_needs(market.tso_side, unknown).flat.need.item() == 0.0
+    assert np.isnan(needs(market.tso_side, unknown).item())
 
 
 def test_read_only(meshed):

@@ -162,13 +162,14 @@ def select_flat(flat: xr.Dataset, labels: Mapping[str, object]) -> xr.Dataset:
     """
     faults: list[Fault] = []
     for name, wanted in labels.items():
-        homes = [(BID, coord) for coord, dim in BID_COORDS.items() if dim == name and coord in flat.coords]
-        homes += [(BUS, coord) for coord, dim in BUS_COORDS.items() if dim == name and coord in flat.coords]
-        if name in flat.dims and not (name == BUS and "bus_name" in flat.coords):
+        # bid_feeder, bid_bus, bus_feeder, account_feeder, …; the name of a bus in its feeder is bus_name
+        coords = {dim: "bus_name" if dim == name == BUS else f"{dim}_{name}" for dim in map(str, flat.dims)}
+        homes = [(dim, coord) for dim, coord in coords.items() if coord in flat.coords]
+        if name in flat.indexes and (name, "bus_name") not in homes:
             homes.append((name, name))
         if not homes:
-            known = {BID_COORDS.get(str(c)) or BUS_COORDS.get(str(c)) or str(c) for c in flat.coords}
-            faults += unknown_names("sel", [name], sorted(known - {BID, "bid_node", "bid_resource"}))
+            known = {str(dim) for dim in flat.dims} | {str(c).partition("_")[2] for c in flat.coords}
+            faults += unknown_names("sel", [name], sorted(known - {BID, "node", "resource", "name", ""}))
             continue
         if isinstance(wanted, slice):
             flat = flat.sel({name: wanted})

@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 if TYPE_CHECKING:
-    from hashlib import _Hash as Hash
+    from hashlib import blake2b
 
 #: Bytes read at once from a file.
 CHUNK = 1 << 20
@@ -54,9 +54,9 @@ def digest_of_file(path: Path) -> str:
     return found.hexdigest()
 
 
-def _feed(into: Hash, value: object) -> None:  # noqa: PLR0912  (a branch for every kind of value)
+def _feed(into: blake2b, value: object) -> None:  # noqa: PLR0912  (a branch for every kind of value)
     # a kind and a length go before every value, so that ("ab", "c") is not ("a", "bc")
-    if value is None or isinstance(value, bool | int | float | str | Enum) or isinstance(value, np.generic):
+    if value is None or isinstance(value, bool | int | float | str | Enum | np.generic):
         plain = value.value if isinstance(value, Enum) else value.item() if isinstance(value, np.generic) else value
         _raw(into, type(plain).__name__, repr(plain).encode())
     elif isinstance(value, bytes):
@@ -97,13 +97,13 @@ def _feed(into: Hash, value: object) -> None:  # noqa: PLR0912  (a branch for ev
         raise TypeError(f"no fingerprint for a value of the kind {type(value).__name__}")
 
 
-def _array(into: Hash, values: np.ndarray) -> None:
+def _array(into: blake2b, values: np.ndarray) -> None:
     if values.dtype.kind in "OUST":  # the width of strings, and how they are kept, is no content
         _raw(into, f"strings{values.shape}", json.dumps([str(item) for item in values.ravel()]).encode())
     else:
         _raw(into, f"{values.dtype.str}{values.shape}", np.ascontiguousarray(values).tobytes())
 
 
-def _raw(into: Hash, kind: str, content: bytes) -> None:
+def _raw(into: blake2b, kind: str, content: bytes) -> None:
     into.update(f"{kind}:{len(content)}:".encode())
     into.update(content)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from hiermarket.errors import StudyError
-from hiermarket.study.manifest import Part
-from hiermarket.study.tasks import finish, reason
+from hiermarket.study.tasks import attempt, failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from distributed import Client, Future
 
+    from hiermarket.study.manifest import Part
     from hiermarket.study.tasks import Job
 
 #: Jobs on their way for every thread of the cluster: one is computed, one waits.
@@ -49,11 +48,11 @@ def _here(jobs: Iterable[Job], retries: int) -> Iterator[Part]:
 
 
 def _tried(job: Job, retries: int) -> Part:
-    for attempt in range(retries + 1):
+    for trial in range(retries + 1):
         try:
-            return finish(job)
-        except Exception as error:  # noqa: BLE001, PERF203  (whatever it is, the other batches go on)
-            if attempt == retries:
+            return attempt(job)
+        except Exception as error:
+            if trial == retries:
                 return failed(job, error)
     raise AssertionError
 
@@ -70,7 +69,7 @@ def _on_cluster(jobs: Iterable[Job], client: Client, retries: int) -> Iterator[P
             while len(running) < room and (job := next(waiting, None)) is not None:
                 # a name of its own for every attempt of a run: dask would answer with an earlier error
                 name = f"{job.phase.value}-{job.batch:05d}-{uuid4().hex}"
-                future = client.submit(finish, job, pure=False, retries=retries, key=name)
+                future = client.submit(attempt, job, pure=False, retries=retries, key=name)
                 running[future] = job
                 done.add(future)
             if not running:
@@ -95,8 +94,3 @@ def _outcome(future: Future, job: Job, client: Client) -> Part:
             remedy="Everything that is finished is kept: run again to resume.",
         )
     return failed(job, future.exception())
-
-
-def failed(job: Job, error: BaseException) -> Part:
-    """Return the line of a job that raised in every attempt."""
-    return replace(Part(job.phase, job.batch, job.key), feeders=len(job.feeders), error=reason(error))

@@ -8,21 +8,29 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
+from hiermarket.labels import FEEDER, PERIOD
+from hiermarket.market.bids import TRANSMISSION
+from hiermarket.solving.solver import Outcome
 from hiermarket.study.digest import digest_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    import xarray as xr
+
 #: The file of the lines.
 MANIFEST: Final = "manifest.jsonl"
+
+#: The batch of a part that is of the whole study.
+WHOLE: Final = -1
 
 
 class Phase(StrEnum):
     """What a part is of, in the order in which a study walks."""
 
-    INPUTS = "inputs"
-    """Grids and tables of a batch, read from files and kept as arrays."""
     LOCAL = "local"
     """Bids, DSO clearing, forwarding and baseline exchange of a batch."""
     TSO = "tso"
@@ -50,6 +58,18 @@ class FailedPeriod:
 
     def __str__(self) -> str:
         return f"feeder={self.feeder}, period={self.period} ({self.outcome})"
+
+
+def failed_in(status: xr.DataArray) -> tuple[FailedPeriod, ...]:
+    """Name what has no clearing in ``status`` (feeder, period) or ``grid_status`` (period)."""
+    outcomes = list(Outcome)
+    codes = status if FEEDER in status.dims else status.expand_dims({FEEDER: [TRANSMISSION]})
+    codes = codes.transpose(FEEDER, PERIOD)
+    feeders, periods = codes[FEEDER].values, codes.indexes[PERIOD]
+    return tuple(
+        FailedPeriod(str(feeders[row]), periods[t].isoformat(), outcomes[int(codes.values[row, t])].value)
+        for row, t in np.argwhere(codes.values != 0)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,8 @@ import xarray as xr
 
 from hiermarket.labels import BUS, PERIOD
 from hiermarket.market.balancing_market import BalancingMarket, MarketRules, Transmission
-from hiermarket.market.bids import Bids
 from hiermarket.network.feeders import Feeders
-from hiermarket.study.parts import read_group, write_part
+from hiermarket.study.parts import read_bids, read_group, write_part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,14 +70,3 @@ def kept_market(path: Path, made_of: str) -> KeptMarket | None:
             return KeptMarket(path) if found.attrs.get(MADE_OF) == made_of else None
     except (OSError, KeyError):
         return None
-
-
-def read_bids(path: Path, group: str) -> Bids:
-    """Read bids from a group of a file."""
-    data = read_group(path, group)
-    return Bids(data.assign_coords({n: (c.dims, c.values.astype(str)) for n, c in data.coords.items() if _plain(c)}))
-
-
-def _plain(coord: xr.DataArray) -> bool:
-    """Whether a coordinate is of strings that do not index."""
-    return coord.dtype == object and coord.name not in coord.dims

@@ -108,7 +108,9 @@ class NetworkFiles:
                 strange = sorted(set(_by_feeder(path)) - set(self.networks))
                 if strange:
                     remedy = "Give its network, or drop its rows."
-                    faults.append(Fault(f"{name} ({path.name})", some_labels(strange), "feeders with a network", remedy))
+                    faults.append(
+                        Fault(f"{name} ({path.name})", some_labels(strange), "feeders with a network", remedy)
+                    )
         raise_together(faults)
 
     @property
@@ -231,7 +233,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 @functools.lru_cache(maxsize=8)
-def _table(path: Path, changed: int, size: int) -> pd.DataFrame:  # noqa: ARG001  (they tell one version of the file from the next)
+def _table(path: Path, changed: int, size: int) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(("feeder", "bsp", "bus", "resource", "direction"), str))
     except (ValueError, OSError) as error:
@@ -266,5 +268,7 @@ def _by_bus(table: pd.DataFrame, periods: pd.DatetimeIndex) -> xr.DataArray:
         values = wide.reindex(columns=periods, fill_value=0.0)
     else:
         column = table.set_index(BUS)["imbalance"]
-        values = pd.DataFrame({period: column for period in periods}).rename_axis(BUS)
-    return xr.DataArray(values.to_numpy(dtype=float), dims=(BUS, PERIOD), coords={BUS: list(values.index), PERIOD: periods})
+        values = pd.DataFrame(dict.fromkeys(periods, column)).rename_axis(BUS)
+    return xr.DataArray(
+        values.to_numpy(dtype=float), dims=(BUS, PERIOD), coords={BUS: list(values.index), PERIOD: periods}
+    )

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Final
 
 import xarray as xr
 
+from hiermarket.market.bids import Bids
 from hiermarket.network.losses import LossTerms
 from hiermarket.results.netcdf import write_results
 from hiermarket.results.results import flat_bidding, flat_inputs, storable
 from hiermarket.schema import freeze
+from hiermarket.stages.baseline import Alone
+from hiermarket.stages.capability import Forwarded
 from hiermarket.stages.dso_clearing import DsoClearing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from hiermarket.network.losses import LinDistFlow
-    from hiermarket.stages.coordination import LocalStages
+    from hiermarket.stages.coordination import LocalStages, Options
 
 #: What a clearing holds besides its flat arrays.
 STATE: Final = "clearing_state"
@@ -59,48 +61,64 @@ def restored(dataset: xr.Dataset) -> xr.Dataset:
     return plain
 
 
-def local_groups(local: LocalStages) -> dict[str, xr.Dataset]:
-    """Return the groups of stages 1 and 2 of a batch."""
+def read_bids(path: Path, group: str) -> Bids:
+    """Read bids from a group of a file."""
+    data = read_group(path, group)
+    plain = {name: c for name, c in data.coords.items() if c.dtype == object and name not in data.dims}
+    return Bids(data.assign_coords({name: (c.dims, c.values.astype(str)) for name, c in plain.items()}))
+
+
+def local_groups(local: LocalStages, alone: Alone) -> dict[str, xr.Dataset]:
+    """Return the groups of everything that a batch computes before the TSO."""
     groups = {
         "input": flat_inputs(local.market),
         "clearing": local.clearing.flat,
         STATE: _state(local.clearing),
-        "forwarded": local.forwarded.flat,
+        "forwarded": local.forwarded.flat.assign_attrs(_numbers(local.forwarded)),
+        "baseline": alone.flat,
     }
     if local.bidding:
         groups["bidding"] = flat_bidding(local.bidding)
     return groups
 
 
-def read_clearing(path: Path, grid: LinDistFlow) -> DsoClearing:
-    """Read the DSO clearing of a batch.
+def read_local(path: Path, options: Options) -> tuple[DsoClearing, Forwarded, Alone]:
+    """Read what a batch has computed before the TSO.
 
     Parameters
     ----------
     path : Path
         A file with the groups of `local_groups`.
-    grid : LinDistFlow
-        The grid model that was used.
+    options : Options
+        With which it was computed.
     """
     state = read_group(path, STATE)
     losses = {str(name).removeprefix("losses."): a for name, a in state.items() if str(name).startswith("losses.")}
     arrays = {str(name): array for name, array in state.items() if not str(name).startswith("losses.")}
-    numbers = {name: value.item() for name, value in state.attrs.items()}
     named = {name: array.rename(None) for name, array in losses.items()}
-    flat = freeze(read_group(path, "clearing"))
-    return DsoClearing(flat=flat, losses=LossTerms(**named), grid=grid, **arrays, **numbers)
+    clearing = DsoClearing(
+        flat=freeze(read_group(path, "clearing")), losses=LossTerms(**named), grid=options.grid, **arrays,
+        **{name: value.item() for name, value in state.attrs.items()},
+    )  # fmt: skip
+    volumes = read_group(path, "forwarded")
+    counts = {name: value.item() for name, value in volumes.attrs.items()}
+    forwarded = Forwarded(flat=freeze(volumes.drop_attrs(deep=False)), method=options.forwarding, **counts)
+    return clearing, forwarded, Alone(freeze(read_group(path, "baseline")))
+
+
+def _numbers(stage: object) -> dict[str, int | float]:
+    """Return the fields of a frozen result that are numbers."""
+    values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}  # type: ignore[arg-type]  # a dataclass
+    return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
 def _state(clearing: DsoClearing) -> xr.Dataset:
     """Return the arrays and numbers of a clearing that are not in its flat Dataset."""
     arrays: dict[str, xr.DataArray] = {}
-    numbers: dict[str, int | float] = {}
     for field in dataclasses.fields(clearing):
         value = getattr(clearing, field.name)
         if isinstance(value, xr.DataArray):
             arrays[field.name] = value
         elif isinstance(value, LossTerms):
             arrays |= {f"{field.name}.{term.name}": getattr(value, term.name) for term in dataclasses.fields(value)}
-        elif isinstance(value, int | float):
-            numbers[field.name] = value
-    return xr.Dataset(arrays, attrs=numbers)
+    return xr.Dataset(arrays, attrs=_numbers(clearing))

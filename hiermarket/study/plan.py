@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from hiermarket.results.results import options_of
 from hiermarket.study.digest import digest
-from hiermarket.study.manifest import Part, Phase, Plan
+from hiermarket.study.manifest import WHOLE, Part, Phase, Plan
 from hiermarket.study.study import OnFailure
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 #: Counts up when files of a folder come to mean something else.
 FORMAT: Final = 1
-
-#: The number of a part that is of the whole study.
-WHOLE: Final = -1
 
 
 def plan_of(study: Study, side: TsoSide) -> Plan:

@@ -116,7 +116,7 @@ class ReplicatedCase:
         """Return a digest of the case, the seed and the names."""
         return digest(_case_digest(self.case, self.periods), self.seed, list(names))
 
-    def parcel(self, names: Sequence[str], kept: Path) -> Copies:  # noqa: ARG002  (there are no files to read)
+    def parcel(self, names: Sequence[str], kept: Path) -> Copies:
         """Return the case, and the names of the copies."""
         return Copies(local(self._base()), tuple(names), self.seed)
 
@@ -195,7 +195,9 @@ def stretched(market: BalancingMarket, periods: int) -> BalancingMarket:
         return stretch.transpose(*array.dims)
 
     def over(data: xr.Dataset) -> xr.Dataset:
-        arrays = {str(name): along(a) if PERIOD in a.dims else bare(a) for name, a in data.items() if name != "duration"}
+        arrays = {
+            str(name): along(a) if PERIOD in a.dims else bare(a) for name, a in data.items() if name != "duration"
+        }
         if "duration" in data:
             arrays["duration"] = xr.DataArray(np.full(periods, length), dims=PERIOD, coords={PERIOD: index})
         labels = {name: c for name, c in data.coords.items() if PERIOD not in c.dims}

@@ -102,7 +102,8 @@ class MarketSource:
         """The mean size of a feeder."""
         count = len(self.market.feeder_names)
         sizes = (self.market.feeders.data.sizes[BUS], self.market.bids.data.sizes[BID])
-        return Extent(*(-(-size // count) for size in sizes), periods=len(self.market.periods))
+        buses, bids = (-(-size // count) for size in sizes)
+        return Extent(buses, bids, len(self.market.periods))
 
     def side(self) -> TsoSide:
         """Return the TSO's side, of all feeders."""
@@ -113,7 +114,7 @@ class MarketSource:
         part = local(self.market.of_feeders(names))
         return digest(part.feeders.data, part.bids.data, part.imbalance, part.tbm, part.rules)
 
-    def parcel(self, names: Sequence[str], kept: Path) -> InMemory:  # noqa: ARG002  (there are no files to read)
+    def parcel(self, names: Sequence[str], kept: Path) -> InMemory:
         """Return the arrays of these feeders."""
         return InMemory(local(self.market.of_feeders(names)))
 

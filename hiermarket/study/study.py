@@ -70,7 +70,7 @@ class Study:
     on_failure: OnFailure = OnFailure.STOP
     retries: int = 1
 
-    def __init__(  # noqa: PLR0913  (the fields of a value, which takes a market and a string too)
+    def __init__(
         self,
         source: Source | BalancingMarket,
         folder: str | Path,

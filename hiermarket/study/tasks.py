@@ -12,14 +12,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from hiermarket.errors import HiermarketError, MarketWarning
-from hiermarket.stages.baseline import exchange_alone
-from hiermarket.stages.coordination import local_stages
+from hiermarket.labels import BID
+from hiermarket.results.totals import feeder_totals
+from hiermarket.schema import bare
+from hiermarket.stages.baseline import Baseline, feeders_alone
+from hiermarket.stages.coordination import Chain, local_stages
+from hiermarket.stages.disaggregation import disaggregate
 from hiermarket.stages.interface import interface_offers
+from hiermarket.stages.settlement import settle_feeders
 from hiermarket.study.batches import options_for
 from hiermarket.study.digest import digest_of_file
-from hiermarket.study.final import final_groups
-from hiermarket.study.manifest import FailedPeriod, Part, Phase, failed_in
-from hiermarket.study.parts import local_groups, read_clearing, read_group, write_part
+from hiermarket.study.manifest import WHOLE, FailedPeriod, Part, Phase, failed_in
+from hiermarket.study.parts import local_groups, read_local, write_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +43,7 @@ class Computed:
     groups: Mapping[str, xr.Dataset]
     counts: Mapping[str, int]
     failed: tuple[FailedPeriod, ...] = ()
+    slices: tuple[str, ...] = ()
 
 
 class Job(Protocol):
@@ -91,9 +96,8 @@ class LocalJob:
         """Bids, DSO clearing, forwarding, baseline exchange."""
         market, options = self.parcel.market(), self.options
         local = local_stages(market, options_for(market, options))
-        groups = local_groups(local)
+        groups = local_groups(local, feeders_alone(market, grid=options.grid))
         groups["offers"] = interface_offers(local.clearing, local.forwarded).flat
-        groups["baseline"] = exchange_alone(market, grid=options.grid)
         solves = local.clearing.solves + local.forwarded.solves
         return Computed(groups, {"solves": solves}, failed_in(local.clearing.flat["status"]))
 
@@ -127,9 +131,38 @@ class FinalJob:
     def compute(self) -> Computed:
         """Disaggregation, AC check, settlement, what the indicators add up."""
         market = self.parcel.market()
-        clearing = read_clearing(self.local, self.options.grid)
-        bid = market.with_bids(market.bids.data.assign(price=clearing.flat["price"]))
-        ...
+        clearing, forwarded, alone = read_local(self.local, self.options)
+        price = bare(clearing.flat["price"]).sel({BID: market.bids.data.indexes[BID]})
+        market = market.with_bids(market.bids.data.assign(price=price))
+        chain = Chain(
+            market=market,
+            bidding=(),
+            clearing=clearing,
+            forwarded=forwarded,
+            cleared=self.cleared,
+            disaggregation=disaggregate(market, clearing, self.cleared),
+            settlement=settle_feeders(market, clearing, self.cleared),
+            baseline=Baseline(alone.flat, cleared=self.baseline),
+            options=self.options,
+        )
+        groups = {
+            "disaggregation": chain.disaggregation.flat,
+            "settlement": chain.settlement.data,
+            "totals": feeder_totals(chain).data,
+        }
+        return Computed(groups, {})
+
+
+def attempt(job: Job) -> Part:
+    """Finish a part on a worker; an error of the package itself, which another attempt would meet again, is its line.
+
+    See `finish`. Any other exception is passed on.
+    """
+    began = time.perf_counter()
+    try:
+        return finish(job)
+    except HiermarketError as error:
+        return replace(failed(job, error), seconds=time.perf_counter() - began)
 
 
 def finish(job: Job) -> Part:
@@ -140,20 +173,16 @@ def finish(job: Job) -> Part:
     job : Job
         A batch and a phase.
 
-    Returns
-    -------
-    Part
-        With the file; or, when the package itself raised, with the error: another attempt
-        would end the same way. Any other exception is passed on.
+    Raises
+    ------
+    HiermarketError
+        Of the stages.
     """
     began = time.perf_counter()
     part = Part(job.phase, job.batch, job.key, feeders=len(job.feeders))
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", MarketWarning)
-        try:
-            computed = job.compute()
-        except HiermarketError as error:
-            return replace(part, error=reason(error), seconds=time.perf_counter() - began)
+        computed = job.compute()
     notes = dict.fromkeys(str(w.message) for w in heard if issubclass(w.category, MarketWarning))
     for other in heard:
         if not issubclass(other.category, MarketWarning):
@@ -170,6 +199,7 @@ def finish(job: Job) -> Part:
         counts=computed.counts,
         failed=computed.failed,
         notes=tuple(notes),
+        slices=computed.slices,
     )
 
 
@@ -179,7 +209,14 @@ def file_of(phase: Phase, batch: int) -> str:
     >>> file_of(Phase.LOCAL, 12)
     'local/batch-00012.nc'
     """
+    if batch == WHOLE:
+        return f"{phase.value}.nc"
     return f"{phase.value}/batch-{batch:05d}.nc"
+
+
+def failed(job: Job, error: BaseException) -> Part:
+    """Return the line of a job that raised."""
+    return Part(job.phase, job.batch, job.key, feeders=len(job.feeders), error=reason(error))
 
 
 def reason(error: BaseException) -> str:

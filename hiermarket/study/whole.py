@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
+import numpy as np
 import xarray as xr
 
-from hiermarket.labels import BID, FEEDER, PERIOD
-from hiermarket.market.bids import Bids
+from hiermarket.labels import FEEDER
+from hiermarket.results.indicators import indicators_of
+from hiermarket.results.totals import Totals, grid_totals, join_totals
 from hiermarket.schema import freeze
+from hiermarket.stages.accounts import ACCOUNT, FEEDER_OF
 from hiermarket.stages.interface import InterfaceOffers, join_offers
+from hiermarket.stages.settlement import Settlement, join_settlements, settle_grid
 from hiermarket.stages.tso_clearing import TsoClearing, clear_needs, clear_offers
 from hiermarket.study.digest import digest
 from hiermarket.study.manifest import Phase, failed_in
-from hiermarket.study.parts import read_group, restored_bids, stored_bids
+from hiermarket.study.parts import read_bids, read_group
 from hiermarket.study.tasks import Computed
 
 if TYPE_CHECKING:
@@ -25,10 +29,11 @@ if TYPE_CHECKING:
     from hiermarket.solving.solver import SolverOptions
 
 #: Groups of the TSO's two clearings: with what the DSOs forward, and without local bids.
-CLEARED, ALONE = "tso", "baseline_tso"
+CLEARED: Final = "tso"
+ALONE: Final = "tso_baseline"
 
 #: Dimensions of the transmission grid.
-GRID_DIMS = ("grid_bus", "grid_bid", "line")
+GRID_DIMS: Final = ("grid_bus", "grid_bid", "line")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +43,17 @@ class TsoJob:
     Parameters
     ----------
     side : TsoSide
-        Of the feeders of all batches that are there.
+        Of all feeders of the study.
     parts : tuple of Path
-        The files of these batches.
-    groups : tuple of tuple of str
-        The feeders of each.
+        The files of the batches that are there.
+    batches : tuple of tuple of str
+        The feeders of each of these.
     solver : SolverOptions or None
         Tolerances and limits.
     """
 
     batch: int
     key: str
-    feeders: tuple[str, ...]
     folder: Path
     side: TsoSide
     parts: tuple[Path, ...]
@@ -57,6 +61,11 @@ class TsoJob:
     solver: SolverOptions | None
 
     phase: ClassVar[Phase] = Phase.TSO
+
+    @property
+    def feeders(self) -> tuple[str, ...]:
+        """The feeders of the batches that are there."""
+        return tuple(name for batch in self.batches for name in batch)
 
     def compute(self) -> Computed:
         """Clear with all interface offers, and for the exchanges of the baseline."""
@@ -66,26 +75,66 @@ class TsoJob:
         del offers
         exchange = xr.concat([read_group(path, "baseline")["exchange"] for path in self.parts], dim=FEEDER)
         alone = clear_needs(side, exchange, solver=self.solver)
-        groups = {
-            CLEARED: cleared.flat, f"{CLEARED}_bids": stored_bids(cleared.grid_bids),
-            ALONE: alone.flat, f"{ALONE}_bids": stored_bids(alone.grid_bids),
-        }  # fmt: skip
-        slices = tuple(digest(*(slice_of(c, names).flat for c in (cleared, alone))) for names in self.batches)
-        failed = (*failed_in(cleared.flat["grid_status"]), *failed_in(alone.flat["grid_status"]))
-        return Computed(groups, {"solves": cleared.solves + alone.solves}, failed, slices)
+        both = {CLEARED: cleared, ALONE: alone}
+        groups = {name: result.flat for name, result in both.items()}
+        groups |= {f"{name}_bids": result.grid_bids.data for name, result in both.items()}
+        slices = tuple(digest(slice_of(cleared, names).flat, slice_of(alone, names).flat) for names in self.batches)
+        failed = dict.fromkeys((*failed_in(cleared.flat["grid_status"]), *failed_in(alone.flat["grid_status"])))
+        return Computed(groups, {"solves": cleared.solves + alone.solves}, tuple(failed), slices)
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsJob:
+    """Indicators and common accounts of the study: see `hiermarket.study.tasks.Job`.
+
+    Parameters
+    ----------
+    side : TsoSide
+        Of all feeders of the study.
+    tso : Path
+        The file of the `TsoJob`.
+    parts : tuple of Path
+        The files of the batches after the TSO.
+    feeders : tuple of str
+        Their feeders.
+    """
+
+    batch: int
+    key: str
+    feeders: tuple[str, ...]
+    folder: Path
+    side: TsoSide
+    tso: Path
+    parts: tuple[Path, ...]
+
+    phase: ClassVar[Phase] = Phase.TOTALS
+
+    def compute(self) -> Computed:
+        """Add the batches up, one after the other."""
+        side = side_of(self.side, self.feeders)
+        cleared, alone = (read_cleared(self.tso, group) for group in (CLEARED, ALONE))
+        totals, settlement = grid_totals(side, cleared, alone), settle_grid(side, cleared)
+        for path in self.parts:
+            totals = join_totals([totals, Totals(read_group(path, "totals"))])
+            settlement = join_settlements([settlement, shared(read_group(path, "settlement"))])
+        groups = {"indicators": indicators_of(totals), "settlement": settlement.data, "totals": totals.data}
+        return Computed(groups, {})
+
+
+def shared(accounts: xr.Dataset) -> Settlement:
+    """Return a batch's share of the accounts that are of no feeder."""
+    return Settlement(accounts.isel({ACCOUNT: np.flatnonzero(accounts[FEEDER_OF].values == "")}))
 
 
 def read_cleared(path: Path, group: str) -> TsoClearing:
     """Read one of the TSO's clearings, `CLEARED` or `ALONE`, from the file of a `TsoJob`."""
-    flat = freeze(read_group(path, group))
-    return TsoClearing(flat=flat, grid_bids=restored_bids(read_group(path, f"{group}_bids")), solves=0)
+    return TsoClearing(flat=freeze(read_group(path, group)), grid_bids=read_bids(path, f"{group}_bids"), solves=0)
 
 
 def slice_of(cleared: TsoClearing, names: Sequence[str]) -> TsoClearing:
     """Return what a clearing says of some feeders and their bids, without the transmission grid."""
     part = cleared.of_feeders(names)
-    own = part.flat.drop_dims([dim for dim in GRID_DIMS if dim in part.flat.dims])
-    return replace(part, flat=own)
+    return replace(part, flat=part.flat.drop_dims([dim for dim in GRID_DIMS if dim in part.flat.dims]))
 
 
 def side_of(side: TsoSide, names: Sequence[str]) -> TsoSide:

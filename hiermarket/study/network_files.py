@@ -252,7 +252,9 @@ def _parts(path: Path, changed: int, size: int) -> dict[str, pd.DataFrame]:
     table = _table(path, changed, size)
     if FEEDER not in table:
         expected = f"a column {FEEDER}, or {EACH} in the path"
-        raise DataError([Fault(path.name, f"columns {', '.join(table)}", expected, "Say whose rows they are.")])
+        raise DataError(
+            [Fault(path.name, f"columns {', '.join(map(str, table))}", expected, "Say whose rows they are.")]
+        )
     return {str(name): rows for name, rows in table.groupby(FEEDER, sort=False)}
 
 

@@ -137,17 +137,16 @@ class StudyResults:
         if phase in of:
             pieces = [_lazy(self.folder / part.file, stage) for part in of[phase].values()]
         else:
-            whole = now.tso if phase is Phase.TSO else now.totals
-            pieces = [_lazy(self.folder / whole.file, stage)] if whole is not None else []
+            one = now.tso if phase is Phase.TSO else now.totals
+            pieces = [_lazy(self.folder / one.file, stage)] if one is not None else []
         if stage == "settlement":
             pieces = [piece.isel({ACCOUNT: piece[FEEDER_OF].values != ""}).drop_vars("profit") for piece in pieces]
             if now.totals is not None:
                 pieces.append(_lazy(self.folder / now.totals.file, stage))
         whole = joined(pieces)
-        # of the items, each part has its own
-        return Labelled(
-            whole.sel({ITEM: [i.value for i in Item if i in whole[ITEM].values]}) if ITEM in whole.dims else whole
-        )
+        if ITEM in whole.dims:  # parts differ in the items that they have
+            whole = whole.sel({ITEM: [item.value for item in Item if item.value in whole.indexes[ITEM]]})
+        return Labelled(whole)
 
 
 def open_study(folder: str | Path) -> StudyResults:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import xarray as xr
 
@@ -94,12 +94,10 @@ def read_local(path: Path, options: Options) -> tuple[DsoClearing, Forwarded, Al
     """
     state = read_group(path, STATE)
     losses = {str(name).removeprefix("losses."): a for name, a in state.items() if str(name).startswith("losses.")}
-    arrays = {str(name): array for name, array in state.items() if not str(name).startswith("losses.")}
-    named = {name: array.rename(None) for name, array in losses.items()}
-    clearing = DsoClearing(
-        flat=freeze(read_group(path, "clearing")), losses=LossTerms(**named), grid=options.grid, **arrays,
-        **{name: value.item() for name, value in state.attrs.items()},
-    )  # fmt: skip
+    fields: dict[str, Any] = {name: value.item() for name, value in state.attrs.items()}
+    fields |= {str(name): array for name, array in state.items() if not str(name).startswith("losses.")}
+    fields["losses"] = LossTerms(**{name: array.rename(None) for name, array in losses.items()})
+    clearing = DsoClearing(flat=freeze(read_group(path, "clearing")), grid=options.grid, **fields)
     volumes = read_group(path, "forwarded")
     counts = {name: value.item() for name, value in volumes.attrs.items()}
     forwarded = Forwarded(flat=freeze(volumes.drop_attrs(deep=False)), method=options.forwarding, **counts)

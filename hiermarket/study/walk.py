@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from hiermarket.market.tso_side import TsoSide
+    from hiermarket.stages.tso_clearing import TsoClearing
     from hiermarket.study.manifest import Manifest, Plan
     from hiermarket.study.opened import StudyResults
     from hiermarket.study.source import Parcel
@@ -79,7 +80,7 @@ class _Walk:
         return self.fan(Phase.LOCAL, dict(enumerate(keys)), job)
 
     def tso(self, local: Mapping[int, Part]) -> Part:
-        """The TSO's clearing, fed by all batches that are there."""
+        """Clear the TSO's market, fed by all batches that are there."""
         batches = tuple(self.plan.batches[batch] for batch in local)
         files = tuple(self.folder / part.file for part in local.values())
         key, solver = tso_key(self.plan, list(local)), self.study.options.solver
@@ -102,7 +103,7 @@ class _Walk:
         return self.fan(Phase.FINAL, keys, job)
 
     def totals(self, tso: Part, final: Mapping[int, Part]) -> Part:
-        """Indicators and accounts of the whole study."""
+        """Add up indicators and accounts of the whole study."""
         feeders = tuple(name for batch in final for name in self.plan.batches[batch])
         files = tuple(self.folder / part.file for part in final.values())
         key = totals_key(tso, final)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import sys
 from contextlib import contextmanager
 from multiprocessing import current_process
@@ -43,11 +44,23 @@ def local_cluster(workers: int) -> Iterator[Client]:
     _require_guard()
     from distributed import Client, LocalCluster
 
-    with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
+    local = {"threads_per_worker": 1, "processes": True, "dashboard_address": None, "silence_logs": logging.ERROR}
+    with LocalCluster(n_workers=workers, **local) as cluster, Client(cluster) as client:
+        client.register_plugin(_deaf_to_ctrl_c())
         yield client
+
+
+def _deaf_to_ctrl_c() -> object:
+    """Return a plugin for workers that leaves Ctrl-C to this process, which then ends them."""
+    from distributed import WorkerPlugin
+
+    class DeafToCtrlC(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
+        def setup(self, worker: object) -> None:
+            import signal
+
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return DeafToCtrlC()
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def local_groups(local: LocalStages, alone: Alone) -> dict[str, xr.Dataset]:
         "input": flat_inputs(local.market),
         "clearing": local.clearing.flat,
         STATE: _state(local.clearing),
-        "forwarded": local.forwarded.flat.assign_attrs(_numbers(local.forwarded)),
+        "forwarded": local.forwarded.flat.assign_attrs(numbers(local.forwarded)),
         "baseline": alone.flat,
     }
     if local.bidding:
@@ -104,7 +104,7 @@ def read_local(path: Path, options: Options) -> tuple[DsoClearing, Forwarded, Al
     return clearing, forwarded, Alone(freeze(read_group(path, "baseline")))
 
 
-def _numbers(stage: object) -> dict[str, int | float]:
+def numbers(stage: object) -> dict[str, int | float]:
     """Return the fields of a frozen result that are numbers."""
     values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}  # type: ignore[arg-type]  # a dataclass
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
@@ -119,4 +119,4 @@ def _state(clearing: DsoClearing) -> xr.Dataset:
             arrays[field.name] = value
         elif isinstance(value, LossTerms):
             arrays |= {f"{field.name}.{term.name}": getattr(value, term.name) for term in dataclasses.fields(value)}
-    return xr.Dataset(arrays, attrs=_numbers(clearing))
+    return xr.Dataset(arrays, attrs=numbers(clearing))

@@ -23,7 +23,7 @@ from hiermarket.stages.settlement import settle_feeders
 from hiermarket.study.batches import options_for
 from hiermarket.study.digest import digest_of_file
 from hiermarket.study.manifest import WHOLE, FailedPeriod, Part, Phase, failed_in
-from hiermarket.study.parts import local_groups, read_local, write_part
+from hiermarket.study.parts import local_groups, numbers, read_local, write_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,8 +98,11 @@ class LocalJob:
         local = local_stages(market, options_for(market, options))
         groups = local_groups(local, feeders_alone(market, grid=options.grid))
         groups["offers"] = interface_offers(local.clearing, local.forwarded).flat
-        solves = local.clearing.solves + local.forwarded.solves
-        return Computed(groups, {"solves": solves}, failed_in(local.clearing.flat["status"]))
+        counts = {"periods": local.clearing.flat["status"].size}
+        for stage in (local.clearing, local.forwarded):
+            for name, number in numbers(stage).items():
+                counts[name] = counts.get(name, 0) + int(number)
+        return Computed(groups, counts, failed_in(local.clearing.flat["status"]))
 
 
 @dataclass(frozen=True, slots=True)

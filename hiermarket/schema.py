@@ -161,31 +161,39 @@ def select_flat(flat: xr.Dataset, labels: Mapping[str, object]) -> xr.Dataset:
         When there is no such dimension, or no such label.
     """
     faults: list[Fault] = []
+    kept: dict[str, NDArray[np.bool_]] = {}
     for name, wanted in labels.items():
-        # bid_feeder, bid_bus, bus_feeder, account_feeder, …; the name of a bus in its feeder is bus_name
-        coords = {dim: "bus_name" if dim == name == BUS else f"{dim}_{name}" for dim in map(str, flat.dims)}
-        homes = [(dim, coord) for dim, coord in coords.items() if coord in flat.coords]
-        if name in flat.indexes and (name, "bus_name") not in homes:
-            homes.append((name, name))
+        homes = _homes(flat, name)
         if not homes:
             known = {str(dim) for dim in flat.dims} | {str(c).partition("_")[2] for c in flat.coords}
-            faults += unknown_names("sel", [name], sorted(known - {BID, "node", "resource", "name", ""}))
+            faults += unknown_names("sel", [name], sorted(known - {BID, "node", "resource", "name", "kind", ""}))
             continue
-        if isinstance(wanted, slice):
-            flat = flat.sel({name: wanted})
-            continue
-        asked = [wanted] if isinstance(wanted, str) or np.ndim(np.asarray(wanted)) == 0 else list(np.asarray(wanted))
         found: set[object] = set()
+        asked = wanted if isinstance(wanted, slice) else list(np.atleast_1d(np.asarray(wanted)))
         for dim, coord in homes:
-            values = pd.Index(flat[coord].values)
-            here = pd.Index(np.asarray(asked, dtype=values.dtype) if values.dtype.kind in "iufM" else asked)
-            found |= {one for one, there in zip(asked, here.isin(values), strict=True) if there}
-            flat = flat.isel({dim: np.flatnonzero(values.isin(here))})
-        strange = [str(one) for one in asked if one not in found]
+            index = pd.Index(flat[coord].values)
+            if isinstance(asked, slice):
+                here = np.zeros(len(index), dtype=bool)
+                here[index.slice_indexer(asked.start, asked.stop)] = True
+            else:
+                exact = pd.Index(np.asarray(asked, dtype=index.dtype) if index.dtype.kind in "iufM" else asked)
+                found |= {one for one, there in zip(asked, exact.isin(index), strict=True) if there}
+                here = index.isin(exact)
+            kept[dim] = kept.get(dim, np.ones(len(index), dtype=bool)) & here
+        strange = [] if isinstance(asked, slice) else [str(one) for one in asked if one not in found]
         if strange:
             faults.append(Fault(f"sel({name})", some_labels(strange), "labels of the results", "Correct the label."))
     raise_together(faults)
-    return flat
+    return flat.isel({dim: np.flatnonzero(here) for dim, here in kept.items()})
+
+
+def _homes(flat: xr.Dataset, name: str) -> list[tuple[str, str]]:
+    """Return the flat dimensions that have labels of a named one, and the coordinate that holds them."""
+    # bid_feeder, bid_bus, bus_feeder, account_feeder, …; the name of a bus in its feeder is bus_name
+    coords = {dim: "bus_name" if dim == name == BUS else f"{dim}_{name}" for dim in map(str, flat.dims)}
+    homes = [(dim, coord) for dim, coord in coords.items() if coord in flat.coords]
+    own = name in flat.indexes and (name, "bus_name") not in homes
+    return [*homes, (name, name)] if own else homes
 
 
 def join_flat(parts: Sequence[xr.Dataset]) -> xr.Dataset:

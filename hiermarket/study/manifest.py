@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: The file of the lines.
 MANIFEST: Final = "manifest.jsonl"
 
+#: Among the counts: batches in which somebody leads.
+LED: Final = "led"
+
 #: The batch of a part that is of the whole study.
 WHOLE: Final = -1
 

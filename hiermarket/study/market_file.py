@@ -12,7 +12,7 @@ import xarray as xr
 from hiermarket.labels import BUS, PERIOD
 from hiermarket.market.balancing_market import BalancingMarket, MarketRules, Transmission
 from hiermarket.network.feeders import Feeders
-from hiermarket.study.parts import read_bids, read_group, write_part
+from hiermarket.study.parts import open_group, read_bids, read_group, write_part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +66,7 @@ def keep_market(market: BalancingMarket, path: Path, made_of: str) -> KeptMarket
 def kept_market(path: Path, made_of: str) -> KeptMarket | None:
     """Return the market that a file holds, if it is whole and was made of the same inputs."""
     try:
-        with xr.open_dataset(path, group="tbm", engine="netcdf4") as found:
+        with open_group(path, "tbm") as found:
             return KeptMarket(path) if found.attrs.get(MADE_OF) == made_of else None
     except (OSError, KeyError):
         return None

@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import xarray as xr
 
 from hiermarket.errors import BatchFailure, DataError, Fault, StudyError
 from hiermarket.labels import BID, BUS, FEEDER
 from hiermarket.schema import Labelled, raise_together, unknown_names
 from hiermarket.stages.accounts import ACCOUNT, FEEDER_OF, ITEM, Item
-from hiermarket.study.manifest import Phase, read_manifest
-from hiermarket.study.parts import restored
+from hiermarket.study.manifest import LED, Phase, read_manifest
+from hiermarket.study.parts import open_group, restored
 from hiermarket.study.plan import standing
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class StudyResults:
             Phase.LOCAL: bool(self.standing.local), Phase.TSO: self.standing.tso is not None,
             Phase.FINAL: bool(self.standing.final), Phase.TOTALS: self.standing.totals is not None,
         }  # fmt: skip
-        led = '"OneLeader"' in self.standing.plan.options
+        led = self._files("bidding") != []
         return tuple(name for name, phase in STAGES.items() if there[phase] and (led or name != "bidding"))
 
     @property
@@ -132,21 +133,27 @@ class StudyResults:
             found = f"no {stage} of {self.folder}"
             raise DataError([Fault("results", found, f"one of {', '.join(self.stages)}", "Run the study to its end.")])
         now = self.standing
-        of = {Phase.LOCAL: now.local, Phase.FINAL: now.final}
-        phase = STAGES[stage]
-        if phase in of:
-            pieces = [_lazy(self.folder / part.file, stage) for part in of[phase].values()]
-        else:
-            one = now.tso if phase is Phase.TSO else now.totals
-            pieces = [_lazy(self.folder / one.file, stage)] if one is not None else []
+        pieces = [_lazy(file, stage) for file in self._files(stage)]
         if stage == "settlement":
             pieces = [piece.isel({ACCOUNT: piece[FEEDER_OF].values != ""}).drop_vars("profit") for piece in pieces]
-            if now.totals is not None:
-                pieces.append(_lazy(self.folder / now.totals.file, stage))
-        whole = joined(pieces)
-        if ITEM in whole.dims:  # parts differ in the items that they have
-            whole = whole.sel({ITEM: [item.value for item in Item if item.value in whole.indexes[ITEM]]})
-        return Labelled(whole)
+            pieces += [] if now.totals is None else [_lazy(self.folder / now.totals.file, stage)]
+            booked = {str(item) for piece in pieces for item in piece[ITEM].values}
+            # a part has the items that it has payments of
+            items = [item.value for item in Item if item.value in booked]
+            pieces = [piece.reindex({ITEM: items}, fill_value=0.0) for piece in pieces]
+        return Labelled(joined(pieces))
+
+    def _files(self, stage: str) -> list[Path]:
+        """Return the files that hold a stage."""
+        now, phase = self.standing, STAGES[stage]
+        of_phase = {
+            Phase.LOCAL: now.local.values(), Phase.FINAL: now.final.values(),
+            Phase.TSO: [now.tso], Phase.TOTALS: [now.totals],
+        }  # fmt: skip
+        parts = [part for part in of_phase[phase] if part is not None]
+        # nobody leads in a batch without bids of the leader
+        led = [part for part in parts if stage != "bidding" or part.counts.get(LED)]
+        return [self.folder / part.file for part in led]
 
 
 def open_study(folder: str | Path) -> StudyResults:
@@ -175,10 +182,42 @@ def open_study(folder: str | Path) -> StudyResults:
     return StudyResults(path, standing(manifest, manifest.plan, path))
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """An array in a file, which is open only while something of it is being read."""
+
+    path: Path
+    group: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        """How many dimensions it has."""
+        return len(self.shape)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        with open_group(self.path, self.group) as found:
+            part = xr.Dataset({self.name: found.variables[self.name][key].load()})
+        return np.asarray(restored(part)[self.name].values)
+
+
 def _lazy(path: Path, group: str) -> xr.Dataset:
-    """Open a group of a file, labels in memory and arrays as dask arrays."""
-    found = xr.open_dataset(path, group=group, engine="netcdf4", chunks={})
-    return restored(found.assign_coords({name: label.compute() for name, label in found.coords.items()}))
+    """Open a group of a file: labels in memory, arrays as dask arrays."""
+    from dask.array import from_array
+    from dask.base import tokenize
+
+    with open_group(path, group) as found:
+        one = restored(found.isel(dict.fromkeys(found.dims, slice(0, 1))).load())
+        lazy = restored(found[list(found.coords)].load()).assign_attrs(found.attrs)
+        for name, array in found.data_vars.items():
+            stored = _Stored(path, group, str(name), array.shape, one[name].dtype)
+            # a tag of its own: a file of the same name may hold other values tomorrow
+            tag = f"{group}-{name}-{tokenize(str(path), path.stat().st_mtime_ns, group, name)}"
+            whole = from_array(stored, chunks=-1, name=tag)  # type: ignore[no-untyped-call]  # dask has few types
+            lazy[name] = array.dims, whole, one[name].attrs
+        return lazy
 
 
 def joined(pieces: Sequence[xr.Dataset]) -> xr.Dataset:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import xarray as xr
@@ -17,7 +19,7 @@ from hiermarket.stages.capability import Forwarded
 from hiermarket.stages.dso_clearing import DsoClearing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from hiermarket.stages.coordination import LocalStages, Options
@@ -27,6 +29,9 @@ STATE: Final = "clearing_state"
 
 #: How `storable` marks an array of flags.
 FLAGS: Final = "no yes"
+
+#: Held while a file is open.
+READING: Final = threading.RLock()
 
 
 def write_part(groups: Mapping[str, xr.Dataset], path: Path) -> None:
@@ -43,9 +48,22 @@ def write_part(groups: Mapping[str, xr.Dataset], path: Path) -> None:
     write_results(xr.DataTree.from_dict({name: storable(group) for name, group in groups.items()}), path)
 
 
+@contextmanager
+def open_group(path: Path, group: str) -> Iterator[xr.Dataset]:
+    """Open one group of a part for a moment, with flags and labels as they were before `storable`.
+
+    Notes
+    -----
+    One at a time in a process, and closed again: the netCDF library does not stand a file
+    that is opened while another group of it is open.
+    """
+    with READING, xr.open_dataset(path, group=group, engine="netcdf4") as found:
+        yield found
+
+
 def read_group(path: Path, group: str) -> xr.Dataset:
     """Read one group of a part into memory."""
-    with xr.open_dataset(path, group=group, engine="netcdf4") as found:
+    with open_group(path, group) as found:
         return restored(found.load())
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 #: What the counts of the parts are, in words; any other has its name.
 WORDS: Final = {
+    "led": "Batches with a leader",
     "periods": "Clearings (feeders × periods)",
     "solves": "LPs solved",
     "screened": "Clearings without an LP",

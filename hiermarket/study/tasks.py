@@ -22,7 +22,7 @@ from hiermarket.stages.interface import interface_offers
 from hiermarket.stages.settlement import settle_feeders
 from hiermarket.study.batches import options_for
 from hiermarket.study.digest import digest_of_file
-from hiermarket.study.manifest import WHOLE, FailedPeriod, Part, Phase, failed_in
+from hiermarket.study.manifest import LED, WHOLE, FailedPeriod, Part, Phase, failed_in
 from hiermarket.study.parts import local_groups, numbers, read_local, write_part
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ class LocalJob:
         local = local_stages(market, options_for(market, options))
         groups = local_groups(local, feeders_alone(market, grid=options.grid))
         groups["offers"] = interface_offers(local.clearing, local.forwarded).flat
-        counts = {"periods": local.clearing.flat["status"].size}
+        counts = {LED: 1} if local.bidding else {}
+        counts |= {"periods": local.clearing.flat["status"].size}
         for stage in (local.clearing, local.forwarded):
             for name, number in numbers(stage).items():
                 counts[name] = counts.get(name, 0) + int(number)

@@ -191,7 +191,7 @@ def clear_needs(
         known = xr.DataArray(worst == 0, dims=PERIOD, coords={PERIOD: market.periods})
         found = [name for name in values if name not in ("need", "interface_factor")]
         flat = values.assign({name: values[name].where(known) for name in found}).assign(grid_status=(PERIOD, worst))
-    return TsoClearing(flat=freeze(describe(flat)), grid_bids=offers, solves=answers.solves)
+    return TsoClearing(flat=freeze(describe(flat)), grid_bids=offers, solves=answers.work.solves)
 
 
 def _model(market: BalancingMarket, need: xr.DataArray, offers: Bids, forwarded: Forwarded | None) -> linopy.Model:

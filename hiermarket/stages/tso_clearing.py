@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from hiermarket.labels import BID, BUS, FEEDER, LINE, PERIOD
@@ -80,7 +81,7 @@ class TsoClearing(Labelled):
 
     def of_feeders(self, names: Sequence[str]) -> TsoClearing:
         """Return what the clearing says of some feeders and their bids, and of the whole grid."""
-        mine = np.flatnonzero(np.isin(self.flat["bid_feeder"].values, list(names)))
+        mine = np.flatnonzero(positions(pd.Index(list(names)), self.flat["bid_feeder"].values) >= 0)
         part = self.flat.isel({BID: mine}).sel({FEEDER: list(names)})
         return replace(self, flat=freeze(part))
 

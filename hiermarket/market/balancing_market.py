@@ -17,6 +17,7 @@ from hiermarket.market.bids import Bids
 from hiermarket.market.bids import bids as read_bids
 from hiermarket.market.imbalance import Table, imbalance_of, tbm_of
 from hiermarket.market.market_faults import market_faults
+from hiermarket.market.tso_side import TsoSide
 from hiermarket.network.feeder import Feeder
 from hiermarket.network.feeders import Feeders, combine, select
 from hiermarket.network.from_pypsa import feeder_from_pypsa
@@ -135,9 +136,17 @@ class BalancingMarket:
             warnings.simplefilter("ignore", MarketWarning)
             return replace(self, bids=Bids(data))
 
+    @property
+    def tso_side(self) -> TsoSide:
+        """All that the TSO's stage needs, without any distribution grid."""
+        return TsoSide(self.tbm, bare(self.duration), self.rules, self.transmission)
+
     def of_feeders(self, names: Sequence[str]) -> BalancingMarket:
-        """Return the market of some feeders; the TSO's side stays whole."""
+        """Return the market of some feeders; grid, bids and imbalance of the TSO stay whole."""
         feeders = select(self.feeders, names)
+        side = self.transmission
+        if side.interface is not None:
+            side = replace(side, interface={name: side.interface[name] for name in names if name in side.interface})
         mine = self.bids.data.bid_feeder.isin(list(names)).values
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MarketWarning)
@@ -147,6 +156,7 @@ class BalancingMarket:
                 bids=Bids(self.bids.data.isel({BID: mine})),
                 imbalance=self.imbalance.sel({BUS: feeders.data.indexes[BUS]}),
                 tbm=self.tbm.sel({FEEDER: list(names)}),
+                transmission=side,
             )
 
     def truthful(self) -> BalancingMarket:

@@ -8,7 +8,7 @@ import numpy as np
 
 from hiermarket.labels import PERIOD
 from hiermarket.plot.style import COLOURS, INK, NEUTRAL, label, legend_below, own_axes, styled
-from hiermarket.stages.settlement import ACCOUNT, ITEM
+from hiermarket.stages.accounts import ACCOUNT, ITEM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiermarket.labels import BSP, BUS, DIRECTION, PERIOD
-from hiermarket.results.indicators import MEASURE, STAGE, indicators
+from hiermarket.results.indicators import indicators
 from hiermarket.results.market_tables import by_bid
 from hiermarket.results.table import Column, figure, table
+from hiermarket.results.totals import MEASURE, STAGE
+from hiermarket.stages.accounts import ACCOUNT, ITEM, bsp_account
 from hiermarket.stages.bidding import paid_price
-from hiermarket.stages.settlement import ACCOUNT, ITEM, bsp_account
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -12,7 +12,7 @@ from hiermarket.results.table import MISSING, Column, figure, span, table
 from hiermarket.schema import bare
 from hiermarket.stages.capability import CORNER
 from hiermarket.stages.settlement import change_payment
-from hiermarket.stages.tso_clearing import GRID_BID, GRID_BUS, interface_buses
+from hiermarket.stages.tso_model import GRID_BID, GRID_BUS, interface_buses
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -118,7 +118,7 @@ def _changed(chain: Chain, mine: np.ndarray) -> list[float | str]:
 def interfaces(chain: Chain) -> Table:
     """Return the price at every interface beside the TBM price that stage 1 assumed."""
     market, flat = chain.market, chain.cleared.flat
-    at, duration = interface_buses(market), market.duration.values
+    at, duration = interface_buses(market.tso_side), market.duration.values
     price = flat.interface_price.transpose(FEEDER, PERIOD).values
     assumed = {d: market.tbm.tbm_price.sel({DIRECTION: d}).values for d in DIRECTIONS}
     bought = {

@@ -38,6 +38,14 @@ class Baseline(Labelled):
     cleared: TsoClearing
 
 
+@dataclass(frozen=True, slots=True)
+class Alone(Labelled):
+    """What some feeders take from the TBM without local bids; needs nothing of other feeders.
+
+    Arrays: those of `Baseline`.
+    """
+
+
 def tbm_alone(
     market: BalancingMarket, *, grid: LinDistFlow | None = None, solver: SolverOptions | None = None
 ) -> Baseline:
@@ -57,6 +65,16 @@ def tbm_alone(
     -------
     Baseline
         C0 of docs/model.md, section 7.
+    """
+    alone = feeders_alone(market, grid=grid)
+    return Baseline(alone.flat, cleared=clear_needs(market.tso_side, alone.flat["exchange"], solver=solver))
+
+
+def feeders_alone(market: BalancingMarket, *, grid: LinDistFlow | None = None) -> Alone:
+    """Find what every feeder takes from the TBM when it covers all imbalance.
+
+    See `tbm_alone` for the parameters. The result is additive over batches of feeders:
+    their exchanges, put together, are cleared once (`clear_needs`).
     """
     grid = grid or LinDistFlow()
     p, q = injections(market, no_activation(market))
@@ -80,5 +98,4 @@ def tbm_alone(
         }
     )
     coords = market.feeders.data[["bus_feeder", "bus_name"]].coords
-    cleared = clear_needs(market, flat.exchange, solver=solver)
-    return Baseline(flat=freeze(describe(flat.assign_coords({BUS: coords[BUS], **coords}))), cleared=cleared)
+    return Alone(flat=freeze(describe(flat.assign_coords({BUS: coords[BUS], **coords}))))

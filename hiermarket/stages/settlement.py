@@ -9,23 +9,36 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.labels import BID, BSP, BUS, DIRECTION, FEEDER, PERIOD, Direction
+from hiermarket.labels import BID, BSP, BUS, DIRECTION, FEEDER, PERIOD
 from hiermarket.nomenclature import describe
-from hiermarket.schema import bare, direction_sign, freeze
+from hiermarket.schema import bare, direction_sign, freeze, positions
+from hiermarket.stages.accounts import (
+    ACCOUNT,
+    ITEM,
+    Account,
+    Book,
+    Item,
+    Kind,
+    bsp_account,
+    join_payments,
+    of_feeder,
+    of_kind,
+    sums,
+    together,
+)
 from hiermarket.stages.bidding import paid_price
-from hiermarket.stages.tso_clearing import TBM
+from hiermarket.stages.tso_model import GRID_BID, GRID_BUS, TBM
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.market.tso_side import TsoSide
+    from hiermarket.solving.program import Floats
     from hiermarket.stages.dso_clearing import DsoClearing
     from hiermarket.stages.tso_clearing import TsoClearing
 
-ACCOUNT, ITEM = "account", "item"
-
-
-def bsp_account(bsp: str) -> str:
-    """Return the account of a local provider."""
-    return f"BSP {bsp}" if not bsp.startswith("BSP") else bsp
+TSO = of_kind(Kind.TSO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,8 @@ class Settlement:
     data : Dataset
         ``payment (account, item, period)`` [EUR], > 0 is received: every item sums to
         zero over the accounts; ``profit (bsp, period)`` [EUR] of the local providers,
-        payment less true cost.
+        payment less true cost. The coordinates ``account_kind`` and ``account_feeder``
+        say what an account is, and whose feeder's ("" for none).
     """
 
     data: xr.Dataset
@@ -52,30 +66,13 @@ class Settlement:
         """Largest |Σ accounts| over items and periods [EUR]: rounding only."""
         return float(np.abs(self.data["payment"].sum(ACCOUNT)).max())
 
+    @property
+    def together(self) -> Settlement:
+        """The same with one account for the DSOs, the imbalance payers, and the losses of all feeders.
 
-class _Ledger:
-    """Transfers between two accounts, each booked twice."""
-
-    def __init__(self, periods: pd.DatetimeIndex) -> None:
-        self._periods = periods
-        self._rows: dict[tuple[str, str], np.ndarray] = {}
-
-    def pay(self, giver: str, taker: str, item: str, amount: xr.DataArray) -> None:
-        """Book a payment (period) from one account to another."""
-        values = np.asarray(amount.transpose(PERIOD).fillna(0.0).values, dtype=float)
-        for account, sign in ((giver, -1.0), (taker, 1.0)):
-            row = self._rows.setdefault((account, item), np.zeros(len(self._periods)))
-            row += sign * values
-
-    def array(self) -> xr.DataArray:
-        """Return payment (account, item, period)."""
-        accounts = list(dict.fromkeys(account for account, _ in self._rows))
-        items = list(dict.fromkeys(item for _, item in self._rows))
-        values = np.zeros((len(accounts), len(items), len(self._periods)))
-        for (account, item), row in self._rows.items():
-            values[accounts.index(account), items.index(item)] = row
-        coords = {ACCOUNT: accounts, ITEM: items, PERIOD: self._periods}
-        return xr.DataArray(values, dims=(ACCOUNT, ITEM, PERIOD), coords=coords)
+        Its size does not grow with the feeders.
+        """
+        return Settlement(freeze(describe(self.data.drop_dims(ACCOUNT).assign(payment=together(self.data["payment"])))))
 
 
 def settle(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing) -> Settlement:
@@ -100,101 +97,168 @@ def settle(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing)
         congestion and losses, and for the TSO the difference between the price π^T at
         which DSOs buy and the price of the interface.
     """
-    ledger = _Ledger(market.periods)
-    _settle_distribution(ledger, market, clearing)
-    _settle_transmission(ledger, market, clearing, cleared)
-    payment = ledger.array()
-    data = xr.Dataset({"payment": payment, "profit": _profit(market, clearing, cleared, payment)})
-    return Settlement(freeze(describe(data)))
+    return join_settlements([settle_feeders(market, clearing, cleared), settle_grid(market.tso_side, cleared)])
 
 
-def _settle_distribution(ledger: _Ledger, market: BalancingMarket, clearing: DsoClearing) -> None:
-    duration, bids, flat = bare(market.duration), market.bids, clearing.flat
-    received = duration * bare(bids.sign) * paid_price(market, flat) * bare(flat.activation)
+def join_settlements(parts: Sequence[Settlement]) -> Settlement:
+    """Add the settlements of parts up: of batches of feeders, and of the transmission grid.
+
+    Parameters
+    ----------
+    parts : sequence of Settlement
+        Each holds its share of every account; an account is the sum over the parts.
+    """
+    profits = [part.data["profit"] for part in parts]
+    names = pd.Index(dict.fromkeys(bsp for profit in profits for bsp in profit[BSP].values), name=BSP, dtype=object)
+    total = np.zeros((len(names), profits[0].sizes[PERIOD]))
+    for profit in profits:
+        total[positions(names, profit[BSP].values)] += profit.transpose(BSP, PERIOD).values
+    profit = xr.DataArray(total, dims=(BSP, PERIOD), coords={BSP: names, PERIOD: profits[0].indexes[PERIOD]})
+    payment = join_payments([part.data["payment"] for part in parts])
+    return Settlement(freeze(describe(xr.Dataset({"payment": payment, "profit": profit}))))
+
+
+def settle_feeders(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing) -> Settlement:
+    """Settle the distribution markets of some feeders and what they exchange with the TSO.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        The feeders, with their bids and imbalance.
+    clearing : DsoClearing
+        Their cleared markets.
+    cleared : TsoClearing
+        What the transmission market says of these feeders (`TsoClearing.of_feeders`).
+
+    Returns
+    -------
+    Settlement
+        Their share of every account, additive over batches of feeders; every item sums
+        to zero in each.
+    """
+    names, bsps, data, duration = list(market.feeder_names), market.bids.bsps, market.bids.data, market.duration.values
+    book = Book(market.periods)
+    feeder = positions(market.feeder_names, data["bid_feeder"].values)
+    bsp = positions(pd.Index(bsps), data["bid_bsp"].values)
+    dso, payers, losses = ([of_feeder(kind, name) for name in names] for kind in (Kind.DSO, Kind.PAYERS, Kind.LOSSES))
+    providers = [Account(bsp_account(name), Kind.BSP) for name in bsps]
+
+    # Δ σ (λ + τκ) a                                                                    [EUR]
+    activation = bare(clearing.flat["activation"]).sel({BID: data.indexes[BID]})
+    received = _by(BID, bare(market.bids.sign) * paid_price(market, clearing.flat) * activation) * duration
+    activated = sums(received, feeder, len(names))
+    earned = sums(received, bsp, len(bsps))
+    if bsps:
+        book.book(Item.ACTIVATION, [*dso, *providers], np.concatenate([-activated, earned]))
+
+    bought, exchange = _exchanged(market, clearing)
+    book.book(Item.TBM_ENERGY, [*dso, TSO], np.concatenate([-bought, bought.sum(axis=0, keepdims=True)]))
+
+    charged, back = _of_buses(market, clearing)
+    book.book(Item.IMBALANCE, [*payers, *dso], np.concatenate([-charged, charged]))
+    book.book(Item.NOT_SERVED, [*dso, *payers], np.concatenate([-back, back]))
+    rent = charged - back - activated - bought
+    book.book(Item.LOSSES, [*dso, *losses], np.concatenate([-rent, rent]))
+
+    # Δ σ λ^T φ z                                                                       [EUR]
+    changed = _by(BID, change_payment(market, cleared))
+    forwarded = sums(changed, bsp, len(bsps))
+    if bsps:
+        book.book(Item.FORWARDED, [TSO, *providers], np.concatenate([-forwarded.sum(axis=0, keepdims=True), forwarded]))
+    price = _by(FEEDER, cleared.flat["interface_price"].sel({FEEDER: names}))
+    worth = np.nan_to_num(price * exchange * duration, nan=0.0).sum(axis=0)
+    book.pay(Item.DIFFERENCE, TSO, of_kind(Kind.DIFFERENCE), bought.sum(axis=0) - worth)
+    book.pay(Item.RENT, TSO, of_kind(Kind.RENT), worth - forwarded.sum(axis=0))
+
+    # Δ σ c (a + z)                                                                     [EUR]
+    change = bare(cleared.flat["change"]).sel({BID: data.indexes[BID]})
+    final = activation.fillna(0.0) + change.fillna(0.0)
+    spent = sums(_by(BID, bare(market.bids.sign) * bare(data["cost"]) * final) * duration, bsp, len(bsps))
+    profit = xr.DataArray(
+        earned + forwarded - spent,
+        dims=(BSP, PERIOD),
+        coords={BSP: pd.Index(bsps, name=BSP, dtype=object), PERIOD: market.periods},
+    )
+    return Settlement(freeze(describe(xr.Dataset({"payment": book.array(), "profit": profit}))))
+
+
+def _by(dim: str, array: xr.DataArray) -> Floats:
+    """Return the values (dim, period)."""
+    values: Floats = array.transpose(dim, PERIOD).values
+    return values
+
+
+def _exchanged(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, Floats]:
+    """Return what each DSO pays for energy from the TBM [EUR], and its exchange [MW], (feeder, period)."""
+    volume = bare(clearing.flat["tbm_volume"]).sel({FEEDER: market.feeder_names}).fillna(0.0)
     direction = direction_sign()
-    energy = duration * (direction * bare(market.tbm.tbm_price) * bare(flat.tbm_volume)).sum(DIRECTION)
-    owner = market.feeders.feeder_of
-    price, reactive = bare(flat.nodal_price), bare(flat.reactive_price).fillna(0.0)
-    of_bus = {
-        "imbalance": duration * price * bare(market.imbalance),
-        "not served": duration
-        * (
-            price * (bare(flat.unserved) - bare(flat.spilled))
-            + reactive * (bare(flat.reactive_shortage) - bare(flat.reactive_surplus)).fillna(0.0)
-        ),
-    }
-    for feeder in market.feeder_names:
-        dso, payers, rent = f"DSO {feeder}", f"imbalance payers {feeder}", f"congestion and losses {feeder}"
-        mine = bids.data.bid_feeder.values == feeder
-        total = xr.zeros_like(duration)
-        for bsp in bids.bsps:
-            amount = received.isel({BID: mine & (bids.data.bid_bsp.values == bsp)}).sum(BID)
-            ledger.pay(dso, bsp_account(bsp), "local activation", amount)
-            total = total - amount
-        bought = energy.sel({FEEDER: feeder}, drop=True)
-        ledger.pay(dso, "TSO", "energy from the TBM", bought)
-        here = {BUS: owner.index[(owner == feeder).to_numpy()].to_numpy()}
-        charged, back = (of_bus[item].sel(here).sum(BUS) for item in of_bus)
-        ledger.pay(payers, dso, "local imbalance", charged)
-        ledger.pay(dso, payers, "energy not served", back)
-        ledger.pay(dso, rent, "congestion and losses", total - bought + charged - back)
+    # Δ (π^T_up g_up − π^T_down g_down)                                                 [EUR]
+    energy = bare(market.duration) * (direction * bare(market.tbm["tbm_price"]) * volume).sum(DIRECTION)
+    return _by(FEEDER, energy), _by(FEEDER, (direction * volume).sum(DIRECTION))
 
 
-def _settle_transmission(ledger: _Ledger, market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing) -> None:
-    duration, flat, offers = bare(market.duration), cleared.flat, cleared.grid_bids
-    paid = change_payment(market, cleared)
-    grid_price = bare(flat.grid_price)
-    total = xr.zeros_like(duration)
-    for bsp in market.bids.bsps:
-        amount = paid.isel({BID: market.bids.data.bid_bsp.values == bsp}).sum(BID)
-        ledger.pay("TSO", bsp_account(bsp), "forwarded activation", amount)
-        total = total - amount
-    at = xr.DataArray(offers.data.bid_bus.values, dims="grid_bid")
-    price = grid_price.sel(grid_bus=at).drop_vars("grid_bus")
-    sign = bare(offers.sign).rename({BID: "grid_bid"}).drop_vars("grid_bid")
-    supplied = duration * sign * price * bare(flat.grid_activation).drop_vars("grid_bid")
-    for bsp in offers.bsps:
-        amount = supplied.isel(grid_bid=offers.data.bid_bsp.values == bsp).sum("grid_bid")
-        ledger.pay("TSO", f"transmission provider {bsp}" if bsp != TBM else TBM, "transmission activation", amount)
-        total = total - amount
-    at_interface = bare(flat.interface_price)
-    up, down = (bare(clearing.flat.tbm_volume.sel({DIRECTION: d.value}, drop=True)) for d in Direction)
-    bought = xr.zeros_like(duration)
-    exchange = (up - down).fillna(0.0)
-    for d, volume in zip(Direction, (up, down), strict=True):
-        at_pi = market.tbm.tbm_price.sel({DIRECTION: d.value}, drop=True)
-        bought = bought + d.sign * duration * at_pi * volume.fillna(0.0).sum(FEEDER)
-    worth = duration * (at_interface * exchange).sum(FEEDER)
-    own = market.transmission.imbalance
-    charged = xr.zeros_like(duration)
+def _of_buses(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, Floats]:
+    """Return what imbalance pays and what it gets back for energy not served, (feeder, period) [EUR]."""
+    flat, duration = clearing.flat, bare(market.duration)
+    price, reactive = bare(flat["nodal_price"]), bare(flat["reactive_price"]).fillna(0.0)
+    lost = bare(flat["unserved"]) - bare(flat["spilled"])
+    lost_reactive = (bare(flat["reactive_shortage"]) - bare(flat["reactive_surplus"])).fillna(0.0)
+    owner = positions(market.feeder_names, market.feeders.feeder_of.loc[price[BUS].values].to_numpy())
+    # Δ λ I;  Δ [ λ (s⁺ − s⁻) + κ (z⁺ − z⁻) ]                                           [EUR]
+    charged = duration * price * market.imbalance
+    back = duration * (price * lost + reactive * lost_reactive)
+    count = len(market.feeder_names)
+    return sums(_by(BUS, charged), owner, count), sums(_by(BUS, back), owner, count)
+
+
+def settle_grid(side: TsoSide, cleared: TsoClearing) -> Settlement:
+    """Settle what belongs to the transmission grid itself: its providers and its imbalance.
+
+    Parameters
+    ----------
+    side : TsoSide
+        The TSO's side of the whole market.
+    cleared : TsoClearing
+        The transmission market.
+
+    Returns
+    -------
+    Settlement
+        The grid's share of every account: added to those of all feeders once.
+    """
+    duration, flat, offers = side.duration.values, cleared.flat, cleared.grid_bids
+    book, payers = Book(side.periods), of_kind(Kind.GRID_PAYERS)
+    price = flat["grid_price"].transpose(GRID_BUS, PERIOD)
+    at = positions(price.indexes[GRID_BUS], offers.data["bid_bus"].values)
+    # Δ σ λ^T y                                                                         [EUR]
+    supplied = offers.sign.values[:, None] * price.values[at] * _by(GRID_BID, flat["grid_activation"]) * duration
+    by_provider = sums(supplied, positions(pd.Index(offers.bsps), offers.data["bid_bsp"].values), len(offers.bsps))
+    accounts = [Account(TBM if name == TBM else f"{Kind.PROVIDER} {name}", Kind.PROVIDER) for name in offers.bsps]
+    total = by_provider.sum(axis=0)
+    if accounts:
+        book.book(Item.GRID_ACTIVATION, [TSO, *accounts], np.concatenate([-total[None], by_provider]))
+    own = side.transmission.imbalance
+    charged = np.zeros(len(duration))
     if own is not None:
-        charged = duration * (grid_price.rename(grid_bus=BUS).sel({BUS: own.indexes[BUS]}) * own).sum(BUS)
-    back = duration * (grid_price * (bare(flat.grid_unserved) - bare(flat.grid_spilled))).sum("grid_bus")
-    ledger.pay("imbalance payers transmission", "TSO", "transmission imbalance", charged)
-    ledger.pay("TSO", "imbalance payers transmission", "transmission energy not served", back)
-    ledger.pay("TSO", "price difference at the interfaces", "price difference", bought - worth)
-    ledger.pay("TSO", "congestion rent transmission", "congestion rent", total + worth + charged - back)
+        of_bus = price.values[positions(price.indexes[GRID_BUS], own[BUS].values)]
+        charged = np.nan_to_num(of_bus * _by(BUS, own) * duration, nan=0.0).sum(axis=0)
+    lost = _by(GRID_BUS, flat["grid_unserved"] - flat["grid_spilled"])
+    back = np.nan_to_num(price.values * lost * duration, nan=0.0).sum(axis=0)
+    book.pay(Item.GRID_IMBALANCE, payers, TSO, charged)
+    book.pay(Item.GRID_NOT_SERVED, TSO, payers, back)
+    book.pay(Item.RENT, TSO, of_kind(Kind.RENT), charged - back - total)
+    nobody = xr.DataArray(
+        np.zeros((0, len(duration))),
+        dims=(BSP, PERIOD),
+        coords={BSP: pd.Index([], name=BSP, dtype=object), PERIOD: side.periods},
+    )
+    return Settlement(freeze(describe(xr.Dataset({"payment": book.array(), "profit": nobody}))))
 
 
 def change_payment(market: BalancingMarket, cleared: TsoClearing) -> xr.DataArray:
     """Return what every bid receives for its change, (bid, period) [EUR]: σ λ^T φ z Δ."""
-    flat = cleared.flat
-    hung = xr.DataArray(market.bids.data.bid_feeder.values, dims=BID, coords={BID: market.bids.data.indexes[BID]})
-    price = bare(flat.interface_price).sel({FEEDER: hung}).drop_vars(FEEDER)
-    return (
-        bare(market.duration) * bare(market.bids.sign) * price * bare(flat.interface_factor) * bare(flat.change)
-    ).transpose(BID, PERIOD)
-
-
-def _profit(
-    market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing, payment: xr.DataArray
-) -> xr.DataArray:
-    """Payment less true cost of every local provider, (bsp, period) [EUR]."""
-    final = bare(clearing.flat.activation).fillna(0.0) + bare(cleared.flat.change).fillna(0.0)
-    cost = bare(market.duration) * bare(market.bids.sign) * bare(market.bids.data.cost) * final
-    names = pd.Index(market.bids.bsps, name=BSP, dtype=object)
-    values = np.zeros((len(names), cost.sizes[PERIOD]))
-    for row, bsp in enumerate(names):
-        spent = cost.isel({BID: market.bids.data.bid_bsp.values == bsp}).sum(BID)
-        values[row] = (payment.sel({ACCOUNT: bsp_account(bsp)}, drop=True).sum(ITEM) - spent).values
-    return xr.DataArray(values, dims=(BSP, PERIOD), coords={BSP: names, PERIOD: market.periods})
+    flat, data = cleared.flat, market.bids.data
+    hung = xr.DataArray(data["bid_feeder"].values, dims=BID, coords={BID: data.indexes[BID]})
+    price = bare(flat["interface_price"]).sel({FEEDER: hung}).drop_vars(FEEDER)
+    factor, change = (bare(flat[name]).sel({BID: data.indexes[BID]}) for name in ("interface_factor", "change"))
+    return (bare(market.duration) * bare(market.bids.sign) * price * factor * change).transpose(BID, PERIOD)

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.labels import BID, BUS, DIRECTION, DIRECTIONS, FEEDER, LINE, PERIOD
-from hiermarket.market.bids import TRANSMISSION, Bids, bids
-from hiermarket.network.dcflow import add_dc_flow
+from hiermarket.labels import BID, BUS, FEEDER, LINE, PERIOD
 from hiermarket.nomenclature import describe
-from hiermarket.schema import BID_COORDS, Labelled, bare, freeze, positions
-from hiermarket.solving.blocks import components, solve_blocks
+from hiermarket.schema import BID_COORDS, Labelled, freeze, positions
+from hiermarket.solving.blocks import Work, components, solve_blocks
 from hiermarket.solving.program import program_of, write_back
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
-from hiermarket.stages.dso_clearing import per_feeder
+from hiermarket.stages.interface import InterfaceOffers, exchange_offers, interface_offers
+from hiermarket.stages.tso_model import (
+    GRID_BID,
+    GRID_BUS,
+    OF_BIDS,
+    OF_GRID,
+    grid_bids,
+    grid_buses,
+    interface_buses,
+    needs,
+    offers_of_grid,
+    tie_costs,
+    tso_problem,
+)
 
 if TYPE_CHECKING:
-    import linopy
+    from collections.abc import Sequence
 
     from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.market.bids import Bids
+    from hiermarket.market.tso_side import TsoSide
+    from hiermarket.solving.program import Floats
     from hiermarket.stages.capability import Forwarded
     from hiermarket.stages.dso_clearing import DsoClearing
 
-GRID_BUS, GRID_BID = "grid_bus", "grid_bid"
-
-#: The one bus of a TSO without a grid, and its one provider.
-ONE_BUS, TBM = "transmission", "TBM"
+#: Most columns of bids in one labelled model: as many periods as fit are built at once, one at least.
+MOST_COLUMNS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +57,12 @@ class TsoClearing(Labelled):
     ----------
     grid_bids : Bids
         The bids of the transmission grid that took part.
-    solves : int
-        How many LPs were solved.
+    work : Work
+        LPs solved, time inside the solver.
     """
 
     grid_bids: Bids
-    solves: int
+    work: Work
 
     def require(self) -> TsoClearing:
         """Return the clearing, or raise the error of the first period without one.
@@ -67,54 +79,11 @@ class TsoClearing(Labelled):
                 raise failure(outcome, what="The TSO's clearing", where=where, status=outcome.value)
         return self
 
-
-def interface_buses(market: BalancingMarket) -> pd.Series:
-    """Return the transmission bus of every feeder, as a Series named ``at``."""
-    side = market.transmission
-    names = market.feeder_names
-    if side.grid is None:
-        return pd.Series(ONE_BUS, index=names, name="at")
-    return pd.Series({name: (side.interface or {})[name] for name in names}, name="at").rename_axis(FEEDER)
-
-
-def grid_buses(market: BalancingMarket) -> pd.Index:
-    """Return the transmission buses."""
-    grid = market.transmission.grid
-    return pd.Index([ONE_BUS], name=BUS) if grid is None else grid.data.indexes[BUS]
-
-
-def needs(market: BalancingMarket, exchange: xr.DataArray) -> xr.DataArray:
-    """Return W (bus, period): the grid's own imbalance and what the DSOs take from the TBM.
-
-    Parameters
-    ----------
-    market : BalancingMarket
-        Interfaces and the imbalance of the transmission grid.
-    exchange : DataArray (feeder, period)
-        g_up − g_down of every feeder [MW].
-    """
-    buses = grid_buses(market)
-    total = np.zeros((len(buses), len(market.periods)))
-    np.add.at(total, positions(buses, interface_buses(market)), exchange.transpose(FEEDER, PERIOD).values)
-    need = xr.DataArray(total, dims=(BUS, PERIOD), coords={BUS: buses, PERIOD: market.periods})
-    own = market.transmission.imbalance
-    return need if own is None else need + own.reindex({BUS: buses}, fill_value=0.0)
-
-
-def grid_bids(market: BalancingMarket, need: xr.DataArray) -> Bids:
-    """Return the transmission bids; one provider at the TBM's prices where none are given."""
-    if market.transmission.bids is not None:
-        return market.transmission.bids
-    limit = market.tbm.tbm_limit.sum(FEEDER)
-    # a provider without limit: more than the whole need and every forwarded bid
-    enough = float(np.abs(need).sum() + market.bids.data.volume.sum()) + 1.0
-    rows = [
-        {"feeder": TRANSMISSION, "bsp": TBM, "bus": ONE_BUS, "direction": d, "period": t,
-         "price": float(market.tbm.tbm_price.sel({DIRECTION: d, PERIOD: t})),
-         "volume": min(float(limit.sel({DIRECTION: d, PERIOD: t})), enough)}
-        for d in DIRECTIONS for t in market.periods
-    ]  # fmt: skip
-    return bids(pd.DataFrame(rows), market.periods)
+    def of_feeders(self, names: Sequence[str]) -> TsoClearing:
+        """Return what the clearing says of some feeders and their bids, and of the whole grid."""
+        mine = np.flatnonzero(positions(pd.Index(list(names)), self.flat["bid_feeder"].values) >= 0)
+        part = self.flat.isel({BID: mine}).sel({FEEDER: list(names)})
+        return replace(self, flat=freeze(part))
 
 
 def clear_tso(
@@ -150,133 +119,126 @@ def clear_tso(
     marginal losses (``interface_factor``). Ties: minimum cost, then minimum gross
     activation, then the order of the bids.
     """
-    volume = clearing.flat.tbm_volume
-    exchange = volume.sel({DIRECTION: "up"}, drop=True) - volume.sel({DIRECTION: "down"}, drop=True)
-    return clear_needs(market, bare(exchange), forwarded, solver=solver)
+    return clear_offers(market.tso_side, interface_offers(clearing, forwarded), solver=solver)
 
 
-def clear_needs(
-    market: BalancingMarket,
-    exchange: xr.DataArray,
-    forwarded: Forwarded | None = None,
-    *,
-    solver: SolverOptions | None = None,
-) -> TsoClearing:
-    """Clear the transmission balancing market for given interface exchanges.
+def clear_needs(side: TsoSide, exchange: xr.DataArray, *, solver: SolverOptions | None = None) -> TsoClearing:
+    """Clear the transmission balancing market for given interface exchanges, without local bids.
 
     Parameters
     ----------
+    side : TsoSide
+        See `clear_offers`.
     exchange : DataArray (feeder, period)
-        What every DSO takes from the TBM [MW], < 0 when it delivers.
+        What every DSO takes from the TBM [MW], < 0 when it delivers; NaN counts as nothing.
+    solver : SolverOptions, optional
+        Tolerances and limits.
+    """
+    return clear_offers(side, exchange_offers(exchange), solver=solver)
 
-    See `clear_tso` for the rest.
+
+def clear_offers(
+    side: TsoSide,
+    offers: InterfaceOffers,
+    *,
+    solver: SolverOptions | None = None,
+    most_columns: int = MOST_COLUMNS,
+) -> TsoClearing:
+    """Clear the transmission balancing market with what the DSOs bring to it.
+
+    Parameters
+    ----------
+    side : TsoSide
+        The transmission grid, its bids and imbalance, where the feeders hang.
+    offers : InterfaceOffers
+        Needs and forwarded bids of all feeders.
+    solver : SolverOptions, optional
+        Tolerances and limits.
+    most_columns : int
+        Most columns of bids that one labelled model holds; the result does not depend on it.
+
+    Returns
+    -------
+    TsoClearing
+        See `clear_tso`.
     """
     import linopy
 
-    known = exchange.fillna(0.0)
-    need = needs(market, known)
-    offers = grid_bids(market, need)
+    need = needs(side, offers.exchange)
+    own = grid_bids(side, need, offers)
+    whole = replace(side, transmission=replace(side.transmission, bids=own))
+    parts: list[dict[str, Floats]] = []
+    work = Work()
     with linopy.options as options:
         options.set_value(semantics="v1")
-        model = _model(market, need, offers, forwarded)
-        program = program_of(model)
-        blocks = components(program)
-        answers = solve_blocks(program, solver, block_of_column=blocks, then=_ranks(model, program.columns))
-        write_back(model, program, answers.x, answers.dual, float(np.nansum(answers.objective)))
-        # every island of the grid is a block of its own: a period has a clearing when all have
-        label = model.variables["Bus-unserved"].labels.transpose(BUS, PERIOD).values
-        codes = np.array([list(Outcome).index(outcome) for outcome in answers.outcome], dtype=np.int8)
-        worst = codes[blocks[np.searchsorted(program.columns, label)]].max(axis=0)
-        values = _values(market, model, need, forwarded)
-        known = xr.DataArray(worst == 0, dims=PERIOD, coords={PERIOD: market.periods})
-        found = [name for name in values if name not in ("need", "interface_factor")]
-        flat = values.assign({name: values[name].where(known) for name in found}).assign(grid_status=(PERIOD, worst))
-    return TsoClearing(flat=freeze(describe(flat)), grid_bids=offers, solves=answers.work.solves)
+        for periods in _chunks(whole, offers, most_columns):
+            at = {PERIOD: periods}
+            some = InterfaceOffers(offers.flat.isel(at))
+            part, count = _clear_some(whole.of_periods(periods), need.isel(at), some, solver)
+            parts.append(part)
+            work += count
+    values = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
+    return TsoClearing(freeze(describe(_labelled(values, whole, offers, need))), grid_bids=own, work=work)
 
 
-def _model(market: BalancingMarket, need: xr.DataArray, offers: Bids, forwarded: Forwarded | None) -> linopy.Model:
-    import linopy
-
-    model = linopy.Model(sparse=True)
-    buses, periods, duration = grid_buses(market), market.periods, bare(market.duration)
-    offer_sign = bare(offers.sign).rename({BID: GRID_BID})
-    data = offers.data.rename({BID: GRID_BID})
-    y = model.add_variables(lower=0, upper=bare(data.volume), name="GridBid-activation")
-    unserved, spilled = (
-        model.add_variables(lower=0, coords=[buses, periods], name=name) for name in ("Bus-unserved", "Bus-spilled")
-    )
-    at = pd.Series(data.bid_bus.values, index=data.indexes[GRID_BID], name="at")
-    supply = (offer_sign * y).groupby(at).sum().rename(at=BUS).reindex({BUS: buses}).fillna(0)
-    # (18)  Σ_t Δ_t [ Σ σ π y + Σ σ π^F z + VOLL (s⁺ + s⁻) ]                                  [EUR]
-    lost = market.rules.value_of_lost_load * duration * (1 * unserved + 1 * spilled)
-    cost = ((duration * offer_sign * bare(data.price)) * y).sum() + lost.sum()
-    if forwarded is not None:
-        sign, flat = bare(market.bids.sign), forwarded.flat
-        own = model.add_variables(lower=0, upper=bare(flat.forwarded), name="Bid-change")
-        back = model.add_variables(lower=0, upper=bare(flat.forwarded_undo), name="Bid-undo")
-        change = 1 * own - 1 * back
-        hung = interface_buses(market).loc[market.bids.data.bid_feeder.values].to_numpy()
-        where = pd.Series(hung, index=market.bids.data.indexes[BID], name="at")
-        delivered = (sign * bare(flat.interface_factor)) * change
-        supply = supply + delivered.groupby(where).sum().rename(at=BUS).reindex({BUS: buses}).fillna(0)
-        cost = cost + ((duration * sign * bare(flat.forward_price)) * change).sum()
-    grid = market.transmission.grid
-    demand = need
-    supply = supply + unserved - spilled
-    if grid is not None:
-        supply = supply - add_dc_flow(model, grid)
-        demand = need - bare(grid.data.p_scheduled)
-    # (18)  P0 + Σ σ y + Σ σ φ z + s⁺ − s⁻ − Σ f_out + Σ f_in = W                      ∀ buses, t   [MW]
-    model.add_constraints(supply == demand, name="Bus-nodal_balance")
-    model.add_objective(cost)
-    return model
+def _chunks(side: TsoSide, offers: InterfaceOffers, most_columns: int) -> list[slice]:
+    """Cut the periods into runs of at most so many columns of bids, of one period at least."""
+    volumes = [offers.flat["forwarded"], offers.flat["forwarded_undo"], offers_of_grid(side).data["volume"]]
+    columns = sum(int((volume.values > 0).any(axis=1).sum()) for volume in volumes)
+    size, count = max(1, most_columns // max(1, columns)), len(side.periods)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _ranks(model: linopy.Model, columns: np.ndarray) -> list[np.ndarray]:
-    gross, order = np.zeros(len(columns)), np.zeros(len(columns))
-    count = 0
-    for name in ("Bid-change", "Bid-undo", "GridBid-activation"):
-        if name not in model.variables:
-            continue
-        labels = model.variables[name].labels
-        bid_first = labels.transpose(..., PERIOD).values
-        at = np.searchsorted(columns, bid_first)
-        gross[at] = 1.0
-        order[at] = np.sqrt(1.0 + count + np.arange(len(bid_first)))[:, None]
-        count += len(bid_first)
-    return [gross, order]
-
-
-def _values(
-    market: BalancingMarket, model: linopy.Model, need: xr.DataArray, forwarded: Forwarded | None
-) -> xr.Dataset:
-    solved = {name: bare(model.variables[name].solution) for name in model.variables}
-    price = bare(model.constraints["Bus-nodal_balance"].dual) / bare(market.duration)
-    if forwarded is None:
-        change = xr.zeros_like(bare(market.bids.data.price))
-        factor = xr.ones_like(change)
-        delivered = xr.DataArray(
-            0.0, coords={FEEDER: market.feeder_names, PERIOD: market.periods}, dims=(FEEDER, PERIOD)
-        )
-    else:
-        change = solved["Bid-change"] - solved["Bid-undo"]
-        factor = bare(forwarded.flat.interface_factor)
-        delivered = per_feeder(bare(market.bids.sign) * factor * change, market)
-    at = interface_buses(market)
-    at_interface = price.sel({BUS: xr.DataArray(at.to_numpy(), dims=FEEDER, coords={FEEDER: at.index})}).drop_vars(BUS)
-    on_grid = {BUS: GRID_BUS}
+def _clear_some(
+    side: TsoSide, need: xr.DataArray, offers: InterfaceOffers, solver: SolverOptions | None
+) -> tuple[dict[str, Floats], Work]:
+    """Clear some periods; return the values by name, period last, and what it took."""
+    problem = tso_problem(side, need, offers)
+    model = problem.model
+    program = program_of(model)
+    blocks = components(program)
+    answers = solve_blocks(program, solver, block_of_column=blocks, then=tie_costs(problem, program))
+    write_back(model, program, answers.x, answers.dual, float(np.nansum(answers.objective)))
+    # every island of the grid is a block of its own: a period has a clearing when all have
+    label = model.variables["Bus-unserved"].labels.transpose(BUS, PERIOD).values
+    codes = np.array([list(Outcome).index(outcome) for outcome in answers.outcome], dtype=np.int8)
+    worst = codes[blocks[np.searchsorted(program.columns, label)]].max(axis=0)
+    change = problem.solution(OF_BIDS[0], offers.flat.sizes[BID]) - problem.solution(OF_BIDS[1], offers.flat.sizes[BID])
     values = {
         "change": change,
-        "interface_factor": factor,
-        "cleared_delivery": delivered,
-        "interface_price": at_interface.transpose(FEEDER, PERIOD),
-        "need": need.rename(on_grid),
-        "grid_price": price.rename(on_grid),
-        "grid_unserved": solved["Bus-unserved"].rename(on_grid),
-        "grid_spilled": solved["Bus-spilled"].rename(on_grid),
-        "grid_activation": solved["GridBid-activation"],
+        "grid_activation": problem.solution(OF_BIDS[2], offers_of_grid(side).data.sizes[BID]),
+        "grid_price": model.constraints["Bus-nodal_balance"].dual.transpose(BUS, PERIOD).values / side.duration.values,
+        **{public: model.variables[name].solution.transpose(..., PERIOD).values for public, name in OF_GRID.items()
+           if name in model.variables},
+    }  # fmt: skip
+    for array in values.values():
+        array[..., worst != 0] = np.nan
+    return {**values, "grid_status": worst}, answers.work
+
+
+def _labelled(values: dict[str, Floats], side: TsoSide, offers: InterfaceOffers, need: xr.DataArray) -> xr.Dataset:
+    """Put the values under their labels, and add what each feeder sees."""
+    flat, periods = offers.flat, side.periods
+    buses, hung = grid_buses(side), interface_buses(side)
+    coords = {
+        **flat[list(BID_COORDS)].coords, FEEDER: hung.index, PERIOD: periods, GRID_BUS: buses.rename(GRID_BUS),
+        GRID_BID: offers_of_grid(side).data.indexes[BID].rename(GRID_BID),
+    }  # fmt: skip
+    if side.transmission.grid is not None:
+        coords[LINE] = side.transmission.grid.data.indexes[LINE]
+    # Σ σ φ z of each feeder                                                            [MW]
+    delivered = np.zeros((len(hung), len(periods)))
+    moved = offers.sign.values[:, None] * flat["interface_factor"].values * values["change"]
+    np.add.at(delivered, positions(hung.index, flat["bid_feeder"].values), moved)
+    found = {
+        "change": (BID, values["change"]),
+        "interface_factor": (BID, flat["interface_factor"].values),
+        "cleared_delivery": (FEEDER, delivered),
+        "interface_price": (FEEDER, values["grid_price"][positions(buses, hung.to_numpy())]),
+        "need": (GRID_BUS, need.transpose(BUS, PERIOD).values),
+        **{name: (GRID_BUS, values[name]) for name in ("grid_price", "grid_unserved", "grid_spilled")},
+        "grid_activation": (GRID_BID, values["grid_activation"]),
+        **{name: (LINE, values[name]) for name in ("line_flow",) if name in values},
     }
-    if "Line-flow" in solved:
-        values["line_flow"] = solved["Line-flow"].transpose(LINE, PERIOD)
-    coords = dict(market.bids.data[list(BID_COORDS)].coords)
-    return xr.Dataset(values).assign_coords(coords)
+    arrays = {name: ((dim, PERIOD), array) for name, (dim, array) in found.items()}
+    return xr.Dataset(arrays, coords=coords).assign(grid_status=(PERIOD, values["grid_status"]))

@@ -171,7 +171,8 @@ class _Passes:
             name: array.where(keep[array.dims[0]], found[name]) if PERIOD in array.dims else array
             for name, array in values.items()
         }
-        return without(values.assign(merged), status != 0, market).assign(status=status, screened=decided)
+        known = without(values.assign(merged), status != 0, market)
+        return known.assign(price=values.price, status=status, screened=decided)
 
     def _solve(
         self, losses: LossTerms, imports: xr.DataArray, wanted: xr.DataArray, stacked: Screened

@@ -25,6 +25,8 @@ CURVATURE_TOLERANCE = 1e-9
 INTEGRALITY = 1e-6
 #: What rounding leaves of a zero in a projection, relative to the largest entry.
 DUST = 1e-13
+#: Weight of the leader's objective where a follower's answer is looked for: it breaks ties in the leader's favour.
+FAVOUR = 0.1
 
 
 class Side(IntEnum):
@@ -169,13 +171,13 @@ class Nodes:
         """Return a point at which linear followers answer to the leader's decision of another point.
 
         With the leader's factors fixed, dual objective less cost is linear, and zero where the
-        followers are optimal.
+        followers are optimal. A little of the leader's objective is added: the point is a guess only.
         """
         dualities = self.part.dualities
         if self._own.quadratic is not None or not dualities or not all(one.is_equation for one in dualities):
             return None
         node = self._decided(decisions)
-        lower, upper, cost = node.lower.copy(), node.upper.copy(), np.zeros(node.shape[1])
+        lower, upper, cost = node.lower.copy(), node.upper.copy(), FAVOUR * self._program.cost
         for duality in dualities:
             value = np.clip(x[duality.first], lower[duality.first], upper[duality.first])
             lower[duality.first] = upper[duality.first] = value

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.canonical import System
     from hiermarket.bilevel.complementarity import Pairs
     from hiermarket.bilevel.mpec import Mpec
+    from hiermarket.bilevel.precedent import Precedent
     from hiermarket.solving.program import Floats, Ints, Program
 
 
@@ -80,8 +81,8 @@ class Part:
         The labelled pairs of the whole problem, for messages.
     model : linopy.Model
         The copy, for the names of columns.
-    similar : int array or None
-        How the pairs of a part of the same shape were decided: worth a first try.
+    precedent : Precedent or None
+        How a part of the same structure was solved: worth a first try.
     """
 
     number: int
@@ -98,7 +99,7 @@ class Part:
     dualities: tuple[Duality, ...]
     names: Pairs
     model: linopy.Model
-    similar: Ints | None = None
+    precedent: Precedent | None = None
 
     def name(self, pair: int) -> str:
         """Name a pair of this part by its family and labels."""

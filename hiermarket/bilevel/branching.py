@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hiermarket.bilevel.node import INTEGRALITY, Decisions, Nodes, Side, decided
+from hiermarket.bilevel.node import INTEGRALITY, Decisions, Nodes
 from hiermarket.bilevel.reformulation import PartAnswer, differ, nothing
 from hiermarket.bilevel.relaxation import relaxation
+from hiermarket.bilevel.sides import Side, decided
 from hiermarket.errors import ModelError
 from hiermarket.solving.solver import Outcome, SolverOptions
 

@@ -188,7 +188,9 @@ def _follower(
             row_upper=np.concatenate([row_upper, level + RESIDUAL]),
             rows=np.arange(len(row_lower) + len(level)),
         )
-    lowest, highest = (solve_blocks(replace(face, minimise=sense), options) for sense in (True, False))
+    lowest, highest = (
+        solve_blocks(replace(face, minimise=sense), options, block_of_column=blocks) for sense in (True, False)
+    )
     spread = highest.objective - lowest.objective
     several = ~(spread <= 1e-5 * (1.0 + np.abs(lowest.objective)))
     if not several.any():

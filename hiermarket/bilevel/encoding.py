@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import coo_array, csc_array, csr_array, vstack
 
-from hiermarket.bilevel.node import Side
+from hiermarket.bilevel.sides import Side, with_sides
 from hiermarket.solving.extended import Extended, Indicators, Sets
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def encode(part: Part, base: Program, choices: Choices) -> Extended:
     by_m = np.flatnonzero(open_ & (choices.ways == Way.BIG_M))
     explicit = np.flatnonzero(open_ & (choices.ways != Way.BIG_M))
     by_indicator = np.flatnonzero(open_ & (choices.ways == Way.INDICATOR))
-    base = _decided(part, base, choices.sides)
+    base = with_sides(part, base, choices.sides)
     width, first_slack = base.shape[1], base.shape[1]
     first_binary = first_slack + len(explicit)
     size = first_binary + len(by_m) + len(by_indicator)
@@ -129,20 +129,6 @@ def encode(part: Part, base: Program, choices: Choices) -> Extended:
             sign=np.concatenate([np.ones(len(by_indicator)), part.multiplier_sign[by_indicator]]),
         ),
     )
-
-
-def _decided(part: Part, base: Program, sides: Ints) -> Program:
-    """Fix the decided sides through bounds."""
-    lower, upper = base.lower.copy(), base.upper.copy()
-    row_lower, row_upper = base.row_lower.copy(), base.row_upper.copy()
-    silent = part.multiplier[sides == Side.MULTIPLIER_ZERO]
-    lower[silent] = upper[silent] = 0.0
-    tight = sides == Side.SLACK_ZERO
-    value = -part.constant / part.sign
-    in_row, in_column = tight & (part.row >= 0), tight & (part.row < 0)
-    row_lower[part.row[in_row]] = row_upper[part.row[in_row]] = value[in_row]
-    lower[part.column[in_column]] = upper[part.column[in_column]] = value[in_column]
-    return replace(base, lower=lower, upper=upper, row_lower=row_lower, row_upper=row_upper)
 
 
 def _slack_rows(part: Part, base: Program, pairs: Ints) -> csr_array:

@@ -12,8 +12,8 @@ from scipy.sparse import coo_array, csr_array
 from hiermarket.bilevel.encoded import choices_of
 from hiermarket.bilevel.encoding import Way
 from hiermarket.bilevel.expression import scalar, scalar_quadratic
-from hiermarket.bilevel.node import Side
 from hiermarket.bilevel.problem import problem_of
+from hiermarket.bilevel.sides import Side
 from hiermarket.errors import InfeasibleError, ModelError
 from hiermarket.solving.program import program_of
 from hiermarket.solving.solver import SolverOptions

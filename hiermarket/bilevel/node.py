@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy.sparse import csc_array, csr_array
 
 from hiermarket.bilevel.convexity import concave
 from hiermarket.bilevel.safe_bound import objective_proved, proves_empty
+from hiermarket.bilevel.sides import Side, with_sides
 from hiermarket.solving.solver import Answer, Outcome, Session
 
 if TYPE_CHECKING:
@@ -27,31 +27,6 @@ INTEGRALITY = 1e-6
 DUST = 1e-13
 #: Weight of the leader's objective where a follower's answer is looked for: it breaks ties in the leader's favour.
 FAVOUR = 0.1
-
-
-class Side(IntEnum):
-    """What is decided about a pair."""
-
-    OPEN = 0
-    SLACK_ZERO = 1
-    MULTIPLIER_ZERO = 2
-
-
-def decided(part: Part, x: Floats, sides: Ints | None = None) -> Ints:
-    """Decide every open pair as a point has it.
-
-    Parameters
-    ----------
-    part : Part
-        The part.
-    x : float array
-        A point; its first columns are the part's.
-    sides : int array, optional
-        What is decided already.
-    """
-    own = x[: part.program.shape[1]]
-    guess = np.where(part.slack(own) <= part.magnitude(own), Side.SLACK_ZERO, Side.MULTIPLIER_ZERO)
-    return guess if sides is None else np.where(sides == Side.OPEN, guess, sides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,22 +175,10 @@ class Nodes:
 
     def _decided(self, decisions: Decisions) -> Program:
         """Return the program with the decided sides fixed through bounds."""
-        part, program, sides = self.part, self._program, decisions.sides
-        lower, upper = program.lower.copy(), program.upper.copy()
-        row_lower, row_upper = program.row_lower.copy(), program.row_upper.copy()
-        silent = part.multiplier[sides == Side.MULTIPLIER_ZERO]
-        lower[silent] = upper[silent] = 0.0
-        tight = sides == Side.SLACK_ZERO
-        value = -part.constant / part.sign
-        rows = tight & (part.row >= 0)
-        row_lower[part.row[rows]] = row_upper[part.row[rows]] = value[rows]
-        columns = tight & (part.row < 0)
-        # the bound of the other side stays: a lower and an upper bound at once leave an empty node
-        below, above = columns & (part.sign > 0), columns & (part.sign < 0)
-        upper[part.column[below]] = value[below]
-        lower[part.column[above]] = np.maximum(lower[part.column[above]], value[above])
-        lower[self.integers], upper[self.integers] = decisions.least, decisions.most
-        return replace(program, lower=lower, upper=upper, row_lower=row_lower, row_upper=row_upper)
+        node = with_sides(self.part, self._program, decisions.sides)
+        # its bounds are its own copies
+        node.lower[self.integers], node.upper[self.integers] = decisions.least, decisions.most
+        return node
 
     def _solve_curved(self, node: Program) -> Node:
         """Solve on the node's equations: x = origin + basis·t, where the objective may be convex."""

@@ -11,6 +11,7 @@ See Neumaier and Shcherbina (2004), https://doi.org/10.1007/s10107-003-0433-3.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,23 +42,24 @@ def least_proved(program: Program, cost: Floats, dual: Floats, rounding: float =
     rounding : float
         See `ROUNDING`.
     """
-    if not np.isfinite(dual).all():
+    if not math.isfinite(dual.sum()):
         return float("-inf")
     # a multiplier that pushes to a side where the row is open proves nothing
     side = np.where(dual > 0, program.row_lower, program.row_upper)
-    y = np.where(np.isfinite(side), dual, 0.0)
+    has_side = np.isfinite(side)
+    y, side = np.where(has_side, dual, 0.0), np.where(has_side, side, 0.0)
     # y'A by hand: programs are small, and a transposed sparse array costs more than the product
     matrix = program.matrix
-    weights = np.repeat(y, np.diff(matrix.indptr)) * matrix.data
+    weights = np.repeat(y, matrix.indptr[1:] - matrix.indptr[:-1]) * matrix.data
     reduced = cost - np.bincount(matrix.indices, weights=weights, minlength=len(cost))
     bound = np.where(reduced > 0, program.lower, program.upper)
-    open_ = ~np.isfinite(bound)
+    open_ = np.isinf(bound)
     if open_.any():
         size = 1.0 + np.abs(cost[open_]) + float(np.abs(y).max(initial=0.0))
         if (np.abs(reduced[open_]) > rounding * size).any():
             return float("-inf")
-    rows, columns = y != 0, (reduced != 0) & ~open_
-    return float(y[rows] @ side[rows] + reduced[columns] @ bound[columns])
+        bound[open_] = 0.0
+    return float(y @ side + reduced @ bound)
 
 
 def objective_proved(program: Program, answer: Answer) -> float:
@@ -77,4 +79,4 @@ def proves_empty(program: Program, ray: Floats | None) -> bool:
         return False
     nothing = np.zeros(program.shape[1])
     scaled = ray / max(float(np.abs(ray).max(initial=0.0)), 1e-300)
-    return max(least_proved(program, nothing, scaled), least_proved(program, nothing, -scaled)) > EMPTY
+    return least_proved(program, nothing, scaled) > EMPTY or least_proved(program, nothing, -scaled) > EMPTY

@@ -12,9 +12,9 @@ from hiermarket.bilevel.auto import Auto
 from hiermarket.bilevel.checking import certify
 from hiermarket.bilevel.diagnosis import diagnose
 from hiermarket.bilevel.naming import part_name
-from hiermarket.bilevel.node import decided
 from hiermarket.bilevel.precedent import Precedent, in_order
 from hiermarket.bilevel.problem import problem_of
+from hiermarket.bilevel.sides import decided
 from hiermarket.errors import LimitReachedError, ModelError
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
 

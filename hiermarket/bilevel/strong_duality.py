@@ -18,10 +18,10 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array, vstack
 
 from hiermarket.bilevel.branching import Branching
-from hiermarket.bilevel.node import Side
 from hiermarket.bilevel.polish import polished, second_proof
 from hiermarket.bilevel.reformulation import PartAnswer, nothing
 from hiermarket.bilevel.relaxation import bound_columns, linear
+from hiermarket.bilevel.sides import Side
 from hiermarket.errors import ModelError, some_labels
 from hiermarket.solving.extended import Extended, Products
 from hiermarket.solving.solver import Outcome, Session

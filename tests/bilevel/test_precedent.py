@@ -10,9 +10,9 @@ import xarray as xr
 
 import hiermarket.bilevel as bl
 from hiermarket.bilevel.branching import Branching
-from hiermarket.bilevel.node import Side
 from hiermarket.bilevel.precedent import Precedent, in_order
 from hiermarket.bilevel.problem import problem_of
+from hiermarket.bilevel.sides import Side
 from hiermarket.errors import InfeasibleError
 from hiermarket.solving.solver import SolverOptions
 

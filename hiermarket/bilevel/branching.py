@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.node import Node
     from hiermarket.bilevel.problem import Part
     from hiermarket.solving.program import Floats, Ints, Program
+    from hiermarket.solving.relay import Relay
     from hiermarket.solving.solver import Answer
 
 #: Slack and multiplier of a pair below this are both taken for a pair that holds.
@@ -73,7 +74,9 @@ class Branching:
             cuts = relaxation(part, options)
             if cuts is None:
                 return nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation", "branching")
-        search = _Search(part, self, options, cuts)
+        # every search to come has a session of its own: this one's is handed on when it is done
+        session = None if part.precedent is None else part.precedent.session
+        search = _Search(part, self, options, cuts, session)
         found = search.without_cuts(search.begin(sides))
         doubtful = found.outcome is Outcome.INFEASIBLE and search.proved == -np.inf
         if cuts is not None and (found.outcome is Outcome.TROUBLE or doubtful):
@@ -110,6 +113,7 @@ class _Search:
     settings: Branching
     options: SolverOptions
     cuts: Program | None
+    session: Relay | None = None
     nodes: Nodes = field(init=False)
     best: float = np.inf
     best_x: Floats | None = None
@@ -123,7 +127,7 @@ class _Search:
     leaves: list[Ints] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.nodes = Nodes(self.part, self.options, self.cuts)
+        self.nodes = Nodes(self.part, self.options, self.cuts, self.session)
 
     def begin(self, sides: Ints | None) -> PartAnswer:
         """Search from the root, with what a part of the same structure has taught."""
@@ -284,7 +288,7 @@ class _Search:
     def _answer(self, outcome: Outcome, status: str) -> PartAnswer:
         sign = self.part.sense
         found = self.best_x is not None and outcome in (Outcome.OPTIMAL, Outcome.LIMIT)
-        answer = nothing(self.part, outcome, status, "branching")
+        answer = replace(nothing(self.part, outcome, status, "branching"), session=self.nodes.session)
         if not found or self.best_x is None:
             return replace(answer, nodes=self.nodes.solves)
         return replace(

@@ -12,6 +12,7 @@ from scipy.sparse import csc_array, csr_array
 from hiermarket.bilevel.convexity import concave
 from hiermarket.bilevel.safe_bound import objective_proved, proves_empty
 from hiermarket.bilevel.sides import Side, with_sides
+from hiermarket.solving.relay import Relay
 from hiermarket.solving.solver import Answer, Outcome, Session
 
 if TYPE_CHECKING:
@@ -82,9 +83,13 @@ class Nodes:
     cuts : Program, optional
         A relaxation of the part (see `relaxation`), whose further rows and columns
         strengthen every node.
+    session : Relay, optional
+        That of a part that is solved already; it is taken over if the structure is the same.
     """
 
-    def __init__(self, part: Part, options: SolverOptions, cuts: Program | None = None) -> None:
+    def __init__(
+        self, part: Part, options: SolverOptions, cuts: Program | None = None, session: Relay | None = None
+    ) -> None:
         self.part = part
         self._options = options
         self._width = part.program.shape[1]
@@ -96,7 +101,11 @@ class Nodes:
         self.integers = np.flatnonzero(part.program.integer)
         self._program = replace(self._program, integer=np.zeros(self._program.shape[1], dtype=bool))
         shown = replace(self._program, quadratic=None) if self._curved else self._program
-        self._session = Session(shown, options)
+        if session is not None and session.fits(shown, options):
+            session.take(shown)
+        else:
+            session = Relay(shown, options)
+        self.session = session
         self._every_column = np.arange(self._program.shape[1])
         self._every_row = np.arange(self._program.shape[0])
         self.solves = 0
@@ -128,7 +137,7 @@ class Nodes:
         return Node(replace(answer, x=answer.x[: self._width]), solved.proved)
 
     def _solve_plain(self, node: Program, *, prove: bool = True) -> Node:
-        session = self._session
+        session: Session = self.session
         session.change_bounds(self._every_column, node.lower, node.upper)
         session.change_row_bounds(self._every_row, node.row_lower, node.row_upper)
         answer = session.solve()
@@ -158,7 +167,7 @@ class Nodes:
             lower[duality.first] = upper[duality.first] = value
             np.add.at(cost, duality.columns, -duality.coefficients)
             np.add.at(cost, duality.second, -duality.products * value)
-        session = self._session
+        session = self.session
         session.change_cost(self._every_column, cost)
         self.solves += 1
         answer = self._solve_plain(replace(node, lower=lower, upper=upper), prove=False).answer

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from hiermarket.bilevel.problem import Part
     from hiermarket.solving.program import Floats, Ints
+    from hiermarket.solving.relay import Relay
 
 #: Steps of the power iteration that finds the direction in which parts differ most.
 STEPS = 10
@@ -39,11 +40,14 @@ class Precedent:
     leaves : tuple of int arrays
         The sides of each leaf of the tree that proved it; every way to decide the pairs lies
         in one of them. Empty if it was not by branching, or if a shorter tree is likely.
+    session : Relay or None
+        With which its nodes were solved; whoever takes it over has it alone.
     """
 
     x: Floats
     sides: Ints
     leaves: tuple[Ints, ...]
+    session: Relay | None
 
 
 def in_order(parts: Sequence[Part]) -> Iterator[tuple[Part, bytes]]:

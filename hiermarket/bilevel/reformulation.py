@@ -10,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from hiermarket.bilevel.problem import Part
     from hiermarket.solving.program import Floats, Ints
+    from hiermarket.solving.relay import Relay
     from hiermarket.solving.solver import Outcome, SolverOptions
 
 
@@ -68,6 +69,8 @@ class PartAnswer:
         What nothing can be better than, by the multipliers of every node that was left.
     leaves : tuple of int arrays
         The leaves of a short tree that proved it, for the next part (see `Precedent`).
+    session : Relay or None
+        With which branching solved its nodes, for the next part too.
     """
 
     outcome: Outcome
@@ -84,6 +87,7 @@ class PartAnswer:
     crosscheck: float | None = None
     bound: float | None = None
     leaves: tuple[Ints, ...] = ()
+    session: Relay | None = None
 
 
 def differ(first: float, second: float) -> bool:

@@ -143,17 +143,19 @@ def _answers(problem: Problem, reformulation: Reformulation, options: SolverOpti
     From an infeasible part on, only those before it are solved: the first one is reported.
     """
     answers: dict[int, PartAnswer] = {}
-    precedents: dict[bytes, Precedent] = {}
+    precedent, of = None, b""
     end = len(problem.parts)
     for part, structure in in_order(problem.parts):
         if part.number >= end:
             continue
-        answer = reformulation.solve(replace(part, precedent=precedents.get(structure)), options)
-        answers[part.number] = answer
+        # structures come one after the other: a precedent of another one, and its session, are done with
+        precedent, of = (precedent if of == structure else None), structure
+        answer = reformulation.solve(replace(part, precedent=precedent), options)
+        answers[part.number] = replace(answer, leaves=(), session=None)
         if answer.outcome is Outcome.INFEASIBLE:
             end = part.number
         if answer.outcome is Outcome.OPTIMAL:
-            precedents[structure] = Precedent(answer.x, decided(part, answer.x), answer.leaves)
+            precedent = Precedent(answer.x, decided(part, answer.x), answer.leaves, answer.session)
     return dict(sorted(answers.items()))
 
 

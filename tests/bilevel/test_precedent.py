@@ -67,7 +67,6 @@ def test_a_precedent_changes_no_answer(load):
     part, other = problem_of(market([load, 17.0])).parts
     options = SolverOptions()
     alone = Branching().solve(part, options)
-    x = Branching().solve(other, options).x
     count = len(part.pairs)
     # leaves by branching on one pair after the other: silent, or tight and the rest open
     leaves = [np.full(count, Side.OPEN)]
@@ -79,7 +78,9 @@ def test_a_precedent_changes_no_answer(load):
             leaves.append(leaf)
     for sides in (np.full(count, Side.SLACK_ZERO), np.full(count, Side.MULTIPLIER_ZERO)):
         for taught in ((), tuple(leaves)):
-            precedent = Precedent(x, sides, taught)
+            taught_by = Branching().solve(other, options)
+            x, session = taught_by.x, taught_by.session
+            precedent = Precedent(x, sides, taught, session)
             found = Branching().solve(replace(part, precedent=precedent), options)
             assert found.objective == pytest.approx(alone.objective, rel=1e-9)
             assert found.bound == pytest.approx(alone.objective, rel=1e-6)

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse import coo_array, csc_array, csr_array, vstack
 
 from hiermarket.bilevel.expression import variable_names
+from hiermarket.bilevel.places import positions
 from hiermarket.solving.blocks import components, split
 from hiermarket.solving.program import program_of
 
@@ -145,13 +146,6 @@ class Problem:
     part_of_column: Ints
     parts: tuple[Part, ...]
     constant: float
-
-
-def positions(labels: Ints, columns: Ints) -> Ints:
-    """Return the positions of labels in `columns`."""
-    place = np.full(int(max(columns.max(initial=-1), labels.max(initial=-1))) + 1, -1, dtype=np.int64)
-    place[columns] = np.arange(len(columns))
-    return np.asarray(place[labels], dtype=np.int64)
 
 
 def problem_of(mpec: Mpec) -> Problem:

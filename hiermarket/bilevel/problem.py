@@ -153,6 +153,7 @@ def problem_of(mpec: Mpec) -> Problem:
     import linopy
 
     mpec.check_origin()
+    mpec.check_leader()
     with linopy.options as options:
         options.set_value(semantics="v1")
         program = _with_objective(program_of(mpec.model, scaled=False), mpec)

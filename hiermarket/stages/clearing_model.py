@@ -144,20 +144,26 @@ def clearing_cost(model: linopy.Model, market: BalancingMarket, price: xr.DataAr
     )
 
 
-def tie_costs(model: linopy.Model, market: BalancingMarket) -> dict[str, xr.DataArray]:
+def tie_costs(model: linopy.Model, market: BalancingMarket) -> dict[str, dict[str, xr.DataArray]]:
     """Return the further objectives that decide ties, in order of rank.
 
     Returns
     -------
     dict
-        Name of the rank → coefficients by variable: minimum TBM volume, then minimum
-        gross activation, then the order of the bids' labels.
+        Name of the rank → variable → coefficients: minimum TBM volume, then minimum gross
+        activation, then the order of the bids' labels, then the order of the buses where
+        something is not served.
     """
     a, g = model.variables["Bid-activation"], model.variables["Interface-tbm"]
-    place = xr.DataArray(1.0 + np.arange(a.sizes[BID]), coords={BID: a.indexes[BID]}, dims=BID)
+    # earlier ones weigh less: of equal volumes the earlier one is taken
+    bids, buses = (
+        xr.DataArray(np.sqrt(1.0 + np.arange(len(index))), coords={dim: index}, dims=dim)
+        for dim, index in ((BID, a.indexes[BID]), (BUS, market.feeders.data.indexes[BUS]))
+    )
+    recourse = {name: model.variables[name] for name in RECOURSE}
     return {
-        "Interface-tbm": xr.ones_like(g.labels, dtype=float),
-        "Bid-activation": xr.ones_like(a.labels, dtype=float),
-        # earlier bids weigh less: of equal volumes the earlier one is taken
-        "order": place**0.5 * xr.ones_like(a.labels, dtype=float),
+        "TBM volume": {"Interface-tbm": xr.ones_like(g.labels, dtype=float)},
+        "gross activation": {"Bid-activation": xr.ones_like(a.labels, dtype=float)},
+        "order of bids": {"Bid-activation": bids * xr.ones_like(a.labels, dtype=float)},
+        "order of buses": {name: buses * xr.ones_like(v.labels, dtype=float) for name, v in recourse.items()},
     }

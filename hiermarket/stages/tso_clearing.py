@@ -12,6 +12,7 @@ import xarray as xr
 from hiermarket.labels import BID, BUS, FEEDER, LINE, PERIOD
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, Labelled, freeze, positions
+from hiermarket.solving.blocks import Work
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
 from hiermarket.stages.interface import InterfaceOffers, exchange_offers, interface_offers
 from hiermarket.stages.tso_model import (
@@ -52,12 +53,12 @@ class TsoClearing(Labelled):
     ----------
     grid_bids : Bids
         The bids of the transmission grid that took part.
-    solves : int
-        How many LPs were solved.
+    work : Work
+        LPs solved, periods that the merit order decided, time inside the solver.
     """
 
     grid_bids: Bids
-    solves: int
+    work: Work
 
     def require(self) -> TsoClearing:
         """Return the clearing, or raise the error of the first period without one.
@@ -168,7 +169,9 @@ def clear_offers(
         found.append(clear_periods(whole.of_periods(some), need.isel(at), part, solver))
     values = {name: np.concatenate([part[name] for part, _ in found], axis=-1) for name in found[0][0]}
     return TsoClearing(
-        freeze(describe(_labelled(values, whole, offers, need))), grid_bids=own, solves=sum(count for _, count in found)
+        freeze(describe(_labelled(values, whole, offers, need))),
+        grid_bids=own,
+        work=sum((work for _, work in found), start=Work()),
     )
 
 

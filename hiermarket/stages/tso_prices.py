@@ -8,17 +8,14 @@ import numpy as np
 
 from hiermarket.labels import BID, PERIOD
 from hiermarket.schema import positions
+from hiermarket.stages.merit_order import NEAR, NO_VOLUME
 from hiermarket.stages.tso_model import grid_buses, offers_of_grid
+from hiermarket.stages.tso_screening import islands
 
 if TYPE_CHECKING:
     from hiermarket.market.tso_side import TsoSide
-    from hiermarket.solving.program import Floats, Ints
+    from hiermarket.solving.program import Floats
     from hiermarket.stages.tso_sources import Sources
-
-#: Volumes below this are none [MW]: the feasibility tolerance of the LPs.
-NO_VOLUME = 1e-9
-#: Prices this close are one [EUR/MWh].
-NEAR = 1e-6
 
 
 def price_by_rule(side: TsoSide, sources: Sources, taken: Floats, values: dict[str, Floats]) -> Floats:
@@ -44,37 +41,39 @@ def price_by_rule(side: TsoSide, sources: Sources, taken: Floats, values: dict[s
         bid taken and the cheapest one left clears the market: it is the middle of both, or
         the one that there is. Elsewhere the multipliers of the LP.
     """
-    island = _islands(side)
-    grid = offers_of_grid(side)
+    island, grid = islands(side), offers_of_grid(side)
     at = positions(grid_buses(side), grid.data["bid_bus"].values)
-    offered = {name: grid.data[name].transpose(BID, PERIOD).values for name in ("volume", "price")}
-    bus_of_source = np.repeat(np.arange(len(island)), np.diff(sources.first))
-    lowest, highest = np.full(values["grid_price"].shape, -np.inf), np.full(values["grid_price"].shape, np.inf)
-    for bus, sign, volume, active, cost in (
-        (bus_of_source, sources.sign, sources.volume, taken, sources.value),
-        (at, grid.sign.values, offered["volume"], values["grid_activation"], offered["price"]),
-    ):
-        up, known = (sign > 0)[:, None], np.isfinite(cost) & (volume > 0)
-        in_use, spare = known & (active > NO_VOLUME), known & (volume - active > NO_VOLUME)
-        # what adds to the supply at this cost, and what would add at that
-        np.maximum.at(lowest, bus, np.where(np.where(up, in_use, spare), cost, -np.inf))
-        np.minimum.at(highest, bus, np.where(np.where(up, spare, in_use), cost, np.inf))
+    volume, price = (grid.data[name].transpose(BID, PERIOD).values for name in ("volume", "price"))
+    lowest, highest = _margin(volume, values["grid_activation"], price, grid.sign.values)
+    shape = values["grid_price"].shape
+    low_of_bus, high_of_bus = np.full(shape, -np.inf), np.full(shape, np.inf)
+    np.maximum.at(low_of_bus, at, lowest)
+    np.minimum.at(high_of_bus, at, highest)
     short = (values["grid_unserved"] > NO_VOLUME) | (values["grid_spilled"] > NO_VOLUME)
-    # bids with hardly any effect at the interface have no price there
-    odd = np.zeros(short.shape, dtype=bool)
-    np.logical_or.at(odd, bus_of_source, np.isinf(sources.value) & (taken > NO_VOLUME))
-    shape = (int(island.max(initial=-1)) + 1, short.shape[1])
+    filled = np.diff(sources.first) > 0
+    if filled.any():
+        starts = sources.first[:-1][filled]
+        lowest, highest = _margin(sources.volume, taken, sources.value, sources.sign)
+        low_of_bus[filled] = np.maximum(low_of_bus[filled], np.maximum.reduceat(lowest, starts, axis=0))
+        high_of_bus[filled] = np.minimum(high_of_bus[filled], np.minimum.reduceat(highest, starts, axis=0))
+        # bids with hardly any effect at the interface have no price there
+        short[filled] |= np.logical_or.reduceat(np.isinf(sources.value) & (taken > NO_VOLUME), starts, axis=0)
+    shape = (int(island.max()) + 1, shape[1])
     low, high, undecided = np.full(shape, -np.inf), np.full(shape, np.inf), np.zeros(shape, dtype=bool)
-    np.maximum.at(low, island, lowest)
-    np.minimum.at(high, island, highest)
-    np.logical_or.at(undecided, island, short | odd)
-    some = np.isfinite(low) | np.isfinite(high)
-    by_rule = some & ~undecided & (low <= high + NEAR)
-    middle = np.where(np.isfinite(low), low, high) / 2 + np.where(np.isfinite(high), high, low) / 2
+    np.maximum.at(low, island, low_of_bus)
+    np.minimum.at(high, island, high_of_bus)
+    np.logical_or.at(undecided, island, short)
+    one = np.where(np.isfinite(low), low, high)
+    known = np.isfinite(one)
+    other = np.where(np.isfinite(high), high, one)
+    middle = np.where(known, one, 0.0) / 2 + np.where(known, other, 0.0) / 2
+    by_rule = known & ~undecided & (low <= high + NEAR)
     return np.where(by_rule[island], middle[island], values["grid_price"])
 
 
-def _islands(side: TsoSide) -> Ints:
-    """Return the number of the island of every bus."""
-    grid = side.transmission.grid
-    return np.zeros(1, dtype=np.int64) if grid is None else grid.island_of.to_numpy(dtype=np.int64)
+def _margin(volume: Floats, active: Floats, cost: Floats, sign: Floats) -> tuple[Floats, Floats]:
+    """Return the cost of each bid as a bound of the price from below and from above; ∓∞ where it is none."""
+    up, known = (sign > 0)[:, None], np.isfinite(cost) & (volume > 0)
+    in_use, spare = known & (active > NO_VOLUME), known & (volume - active > NO_VOLUME)
+    # an up bid in use, a down bid that is left, would be so at any higher price
+    return np.where(np.where(up, in_use, spare), cost, -np.inf), np.where(np.where(up, spare, in_use), cost, np.inf)

@@ -47,8 +47,8 @@ class Sources:
     value : array
         The price of its bus at which a source is worth as much as it costs [EUR/MWh]; ∞
         without a volume, or with hardly any effect at the bus.
-    place : int array
-        Place of the source among those of its bus, by value.
+    count : int
+        How many bids there are; ranks of sources are below twice that.
     """
 
     bid: Ints
@@ -59,7 +59,7 @@ class Sources:
     price: Floats
     factor: Floats
     value: Floats
-    place: Ints
+    count: int
 
     @property
     def most(self) -> int:
@@ -68,7 +68,7 @@ class Sources:
 
     def of_periods(self, periods: Ints) -> Sources:
         """Return the sources in some periods."""
-        arrays = ("volume", "price", "factor", "value", "place")
+        arrays = ("volume", "price", "factor", "value")
         return replace(self, **{name: getattr(self, name)[:, periods] for name in arrays})
 
     def at_bus(self, values: Floats) -> Floats:
@@ -111,13 +111,13 @@ def sources_of(side: TsoSide, offers: InterfaceOffers) -> Sources:
     bid, undo = bid[order], undo[order]
     first = np.searchsorted(hung[bid], np.arange(len(grid_buses(side)) + 1))
     volume = np.where(undo[:, None], volumes[1][bid], volumes[0][bid])
-    price, factor = flat["forward_price"].values[bid], flat["interface_factor"].values[bid]
+    # what has no volume may have no factor either
+    price, factor = (
+        np.where(volume > 0, flat[name].values[bid], nothing)
+        for name, nothing in (("forward_price", 0.0), ("interface_factor", 1.0))
+    )
     usable = (volume > 0) & (factor >= LEAST_FACTOR)
     value = np.where(usable, price / np.where(usable, factor, 1.0), np.inf)
-    place = np.empty(value.shape, dtype=np.int64)
-    for start, stop in pairwise(first):
-        order = value[start:stop].argsort(axis=0, kind="stable")
-        np.put_along_axis(place[start:stop], order, np.arange(stop - start)[:, None], axis=0)
     return Sources(
         bid=bid,
         rank=bid + len(hung) * undo,
@@ -127,24 +127,35 @@ def sources_of(side: TsoSide, offers: InterfaceOffers) -> Sources:
         price=price,
         factor=factor,
         value=value,
-        place=place,
+        count=len(hung),
     )
 
 
-def nearest(sources: Sources, price: Floats, count: int) -> Bools:
+def places(sources: Sources) -> Ints:
+    """Return the place of every source among those of its bus by value, (source, period)."""
+    place = np.zeros(sources.value.shape, dtype=np.int64)
+    for start, stop in pairwise(sources.first):
+        order = sources.value[start:stop].argsort(axis=0, kind="stable")
+        np.put_along_axis(place[start:stop], order, np.arange(stop - start)[:, None], axis=0)
+    return place
+
+
+def nearest(sources: Sources, place: Ints, price: Floats, count: int) -> Bools:
     """Return which sources have a value next to the price of their bus: so many on each side.
 
     Parameters
     ----------
     sources : Sources
         Of all buses.
+    place : int array (source, period)
+        Their `places`.
     price : (bus, period) array
         EUR/MWh.
     count : int
         How many on each side; bids with hardly any effect at the interface come on top.
     """
     below = sources.of_bus(sources.at_bus((sources.value < sources.of_bus(price)).astype(float)))
-    near = (sources.place >= below - count) & (sources.place < below + count)
+    near = (place >= below - count) & (place < below + count)
     return (near | (sources.factor < LEAST_FACTOR)) & (sources.volume > 0)
 
 
@@ -176,13 +187,15 @@ def blocks_of(sources: Sources, free: Bools) -> tuple[Blocks, Ints]:
     return Blocks(**laid), place
 
 
-def grouped(sources: Sources, free: Bools, count: int) -> Blocks:
+def grouped(sources: Sources, place: Ints, free: Bools, count: int) -> Blocks:
     """Merge sources of each bus to so many blocks of neighbouring values, for a first guess of prices.
 
     Parameters
     ----------
     sources : Sources
         Of all buses.
+    place : int array (source, period)
+        Their `places`.
     free : (source, period) bool array
         Which of them to merge.
     count : int
@@ -203,10 +216,10 @@ def grouped(sources: Sources, free: Bools, count: int) -> Blocks:
     filled = sizes > 0
     if filled.any():
         starts = sources.first[:-1][filled]
-        lowest[filled] = np.minimum.reduceat(np.where(free, sources.place, sources.most), starts, axis=0)
-        number[filled] = np.maximum.reduceat(np.where(free, sources.place + 1, 0), starts, axis=0)
+        lowest[filled] = np.minimum.reduceat(np.where(free, place, sources.most), starts, axis=0)
+        number[filled] = np.maximum.reduceat(np.where(free, place + 1, 0), starts, axis=0)
     width = np.maximum(number - lowest, 1)
-    group = np.clip((sources.place - sources.of_bus(lowest)) * count // sources.of_bus(width), 0, count - 1)
+    group = np.clip((place - sources.of_bus(lowest)) * count // sources.of_bus(width), 0, count - 1)
     cell = ((bus * count + group) * periods + np.arange(periods)).ravel()
     shape = (len(sizes), count, periods)
     worth = amount * np.where(amount > 0, sources.value, 0.0)

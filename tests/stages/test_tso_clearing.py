@@ -275,7 +275,7 @@ def test_any_number_of_periods_at_once_gives_the_same(most_columns, transmission
     whole = clear_tso(market, clearing, forward(market, clearing, method=SafeBox(undo=True, corner_passes=1)))
     assert whole.flat.grid_activation.any()
     found = clear_offers(market.tso_side, offers, most_columns=most_columns)
-    assert found.work.solves == whole.work.solves
+    assert (found.work.solves, found.work.screened) == (whole.work.solves, whole.work.screened)
     for name in whole.flat:
         np.testing.assert_allclose(found.flat[name], whole.flat[name], atol=1e-9, err_msg=str(name))
 
@@ -361,7 +361,7 @@ def test_an_island_without_bids_pays_the_value_of_lost_load():
 
 
 def test_a_limit_of_time_is_told():
-    market = one_feeder()
+    market = one_feeder(grid=islands("T2"))
     cleared = clear_tso(market, clear_dso(market, grid=LOSSLESS), solver=SolverOptions(time_limit=0.0))
     assert cleared.flat.grid_status.item() == 3
     assert cleared.flat.grid_activation.isnull().all()

@@ -70,6 +70,7 @@ _ROWS: Final = (
     Quantity(
         "status", "", _FEEDER, "1", "Outcome of the block: 0 optimal, 1 infeasible, 2 unbounded, 3 limit, 4 trouble"
     ),
+    Quantity("screened", "", _FEEDER, "1", "Whether no limit of the grid counts: the result is known without an LP"),
     # check of a clearing by AC power flow
     Quantity("ac_voltage", "|V|", _BUS, "p.u.", "Voltage magnitude by AC power flow"),
     Quantity("undervoltage", "", _BUS, "p.u.", "AC voltage below its lower limit, ≥ 0"),

@@ -15,6 +15,9 @@ from hiermarket.schema import freeze, raise_together
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hiermarket.market.balancing_market import MarketRules, Transmission
 
 
@@ -51,7 +54,7 @@ class TsoSide:
         names: pd.Index = pd.Index(self.tbm[FEEDER].values, dtype=object, name=FEEDER)
         return names
 
-    def of_periods(self, periods: slice) -> TsoSide:
+    def of_periods(self, periods: slice | NDArray[np.intp]) -> TsoSide:
         """Return the side in some periods, by position."""
         at, side = {PERIOD: periods}, self.transmission
         part = replace(

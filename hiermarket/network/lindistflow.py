@@ -13,6 +13,7 @@ from hiermarket.schema import bare
 
 if TYPE_CHECKING:
     import linopy
+    import pandas as pd
 
     from hiermarket.network.feeders import Feeders
     from hiermarket.network.losses import LossTerms
@@ -47,6 +48,45 @@ def at_parents(state: linopy.Variable, feeders: Feeders) -> linopy.LinearExpress
     branches = feeders.branches
     above = xr.DataArray(feeders.parents.to_numpy(), dims="child", coords={"child": branches.rename("child")})
     return (1 * state).sel({BUS: above}).drop_vars(BUS).rename(child=BUS)
+
+
+def loss_coefficients(feeders: Feeders, *, sides: int) -> dict[str, xr.DataArray]:
+    """Return what multiplies the squared current l_n of a branch in every row that holds it.
+
+    Parameters
+    ----------
+    feeders : Feeders
+        The grids.
+    sides : int
+        Sides of the rating polygon.
+
+    Returns
+    -------
+    dict
+        Name of the rows (`add_rows`) → coefficients (bus), and (bus, side) for the ratings;
+        each row holds the current of its own branch.
+    """
+    branches = feeders.branches
+    r, x = (bare(feeders.data[name]).sel({BUS: branches}) for name in ("r", "x"))
+    found = {"Bus-nodal_balance": -r, "Bus-reactive_balance": -x, "Line-v_drop": -(r**2 + x**2)}
+    rated = _rated(feeders)
+    if len(rated):
+        cos, sin = _polygon(sides)
+        # P − r l and Q − x l leave the branch: where that end carries more, it is the one that counts
+        found["Line-s_max"] = (-(cos * r + sin * x).sel({BUS: rated})).clip(min=0.0)
+    return found
+
+
+def _rated(feeders: Feeders) -> pd.Index:
+    branches = feeders.branches
+    rated: pd.Index = branches[np.isfinite(bare(feeders.data.s_max).sel({BUS: branches}).values)]
+    return rated
+
+
+def _polygon(sides: int) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return cos and sin of the normals of the polygon's sides, α_j and β_j."""
+    angle = xr.DataArray(2 * np.pi * np.arange(sides) / sides, dims="side", coords={"side": np.arange(sides)})
+    return xr.ufuncs.cos(angle), xr.ufuncs.sin(angle)
 
 
 def add_state(model: linopy.Model, feeders: Feeders) -> None:
@@ -107,17 +147,14 @@ def add_rows(model: linopy.Model, feeders: Feeders, losses: LossTerms, injection
     drop = w_here - 1 / tap**2 * w_parent + 2 * (r * P + x * Q) - impedance * current
     model.add_constraints(drop == impedance * losses.constant, name="Line-v_drop")
 
-    rating = bare(data.s_max).sel({BUS: branches})
-    rated = branches[np.isfinite(rating.values)]
+    rated = _rated(feeders)
     if len(rated):
         at = {BUS: rated}
-        angle = xr.DataArray(2 * np.pi * np.arange(sides) / sides, dims="side", coords={"side": np.arange(sides)})
-        cos, sin = np.cos(angle), np.sin(angle)
+        cos, sin = _polygon(sides)
         flow = cos * P.sel(at) + sin * Q.sel(at)
-        limit = rating.sel(at) * np.cos(np.pi / sides)
+        limit = bare(data.s_max).sel(at) * np.cos(np.pi / sides)
         if any(bool(term.any()) for term in (losses.constant, losses.by_p, losses.by_q, losses.by_w)):
-            # P − r l and Q − x l leave the branch: where that end carries more, it is the one that counts
-            far = (-(cos * r + sin * x).sel(at)).clip(min=0.0)
+            far = loss_coefficients(feeders, sides=sides)["Line-s_max"]
             flow = flow + far * current.sel(at)
             limit = limit - far * losses.constant.sel(at)
 
@@ -125,8 +162,8 @@ def add_rows(model: linopy.Model, feeders: Feeders, losses: LossTerms, injection
         model.add_constraints(flow <= limit, name="Line-s_max")
 
     # (7)  g_up − g_down + Σ σ a + s⁺ − s⁻ − Σ_k P_k − g_n w_n = I − P0 − P^sched            ∀ roots, t   [MW]
-    at = {BUS: feeders.roots.to_numpy()}
-    at_root = (injections.active - children_P - bare(data.g) * w).sel(at)
-    imported = injections.scheduled_import.sel({FEEDER: feeders.roots.index}).rename({FEEDER: BUS}).assign_coords(at)
-    demand = bare(injections.active_demand).sel(at) - imported
+    roots = {BUS: feeders.roots.to_numpy()}
+    at_root = (injections.active - children_P - bare(data.g) * w).sel(roots)
+    imported = injections.scheduled_import.sel({FEEDER: feeders.roots.index}).rename({FEEDER: BUS}).assign_coords(roots)
+    demand = bare(injections.active_demand).sel(roots) - imported
     model.add_constraints(injections.at_interface + at_root == demand, name="Interface-balance")

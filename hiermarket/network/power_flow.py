@@ -11,6 +11,7 @@ import xarray as xr
 
 from hiermarket.errors import DataError, Fault, some_labels
 from hiermarket.labels import BUS, FEEDER, PERIOD
+from hiermarket.network.levels import Level, levels
 from hiermarket.schema import bare, fault_where
 
 if TYPE_CHECKING:
@@ -36,19 +37,10 @@ _RESULTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Level:
-    """The branches of one depth: positions of their buses, of the parents, and where a new parent begins."""
-
-    here: Ints
-    above: Ints
-    begins: Ints
-
-
-@dataclass(frozen=True, slots=True)
 class _Circuit:
     """The feeders as arrays by position."""
 
-    levels: tuple[_Level, ...]
+    levels: tuple[Level, ...]
     first: Ints
     feeder: Ints
     impedance: Complexes
@@ -61,7 +53,7 @@ class _Circuit:
         current = np.conj(-injection / voltage) + self.shunt * voltage
         for level in reversed(self.levels):
             drawn = current[level.here] / self.tap[level.here]
-            current[level.above[level.begins]] += np.add.reduceat(drawn, level.begins, axis=0)
+            current[level.parents] += np.add.reduceat(drawn, level.begins, axis=0)
         return current
 
     def forward(self, current: Complexes) -> Complexes:
@@ -80,19 +72,10 @@ class _Circuit:
 
 def _circuit(feeders: Feeders) -> _Circuit:
     data = feeders.data
-    depth = data["depth"].values.astype(int)
     buses = data.indexes[BUS]
-    parent = buses.get_indexer(pd.Index(data["parent"].values))
-    levels = []
-    for number in range(1, int(depth.max(initial=0)) + 1):
-        here = np.flatnonzero(depth == number)
-        above = parent[here]
-        # buses stand in depth order with siblings side by side, so each parent is one run
-        begins = np.flatnonzero(np.diff(above, prepend=-1))
-        levels.append(_Level(here=here, above=above, begins=begins))
     column = {name: data[name].values[:, np.newaxis] for name in ("r", "x", "tap", "g", "b")}
     return _Circuit(
-        levels=tuple(levels),
+        levels=levels(feeders),
         first=buses.get_indexer(pd.Index(data["root"].values)),
         feeder=data.indexes[FEEDER].get_indexer(pd.Index(data["bus_feeder"].values)),
         impedance=column["r"] + 1j * column["x"],

@@ -9,7 +9,7 @@ own: an infeasible period sinks nothing but itself.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,9 @@ from hiermarket.solving.solver import Outcome, Session, SolverOptions, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    import highspy
+    from numpy.typing import NDArray
 
     from hiermarket.solving.program import Floats, Ints, Program
 
@@ -36,13 +39,35 @@ class Block:
     program : Program
         The part itself.
     structure : bytes
-        Equal for blocks that differ in costs, bounds and right-hand sides only.
+        Equal for blocks whose entries stand at the same places.
     """
 
     columns: Ints
     rows: Ints
     program: Program
     structure: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What answers have cost; sums up.
+
+    Attributes
+    ----------
+    solves : int
+        LPs or MIPs solved.
+    screened : int
+        Blocks whose optimum was known without an LP.
+    seconds : float
+        Time inside the solver [s].
+    """
+
+    solves: int = 0
+    screened: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.solves + other.solves, self.screened + other.screened, self.seconds + other.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +81,13 @@ class BlockAnswers:
     objective : float array
         Value of each block, in the program's own sense.
     outcome : list[Outcome]
-        Outcome of each block.
+        Outcome of each block; blocks that were not asked for count as optimal.
     status : list[str]
         The solver's own word for each block.
     block_of_column : int array
         The block of each column.
-    solves : int
-        How many LPs or MIPs were solved.
+    work : Work
+        How many LPs or MIPs were solved, and the time inside the solver.
     undecided : int array
         Blocks in which a further cost could not be decided; empty as a rule.
     """
@@ -74,7 +99,7 @@ class BlockAnswers:
     outcome: list[Outcome]
     status: list[str]
     block_of_column: Ints
-    solves: int
+    work: Work
     undecided: Ints
 
     @property
@@ -127,16 +152,6 @@ def components(program: Program) -> Ints:
     return np.asarray(rank[number], dtype=np.int64)
 
 
-def _structure(program: Program) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for array in (program.matrix.indptr, program.matrix.indices, program.matrix.data, program.integer):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    if program.quadratic is not None:
-        for array in (program.quadratic.indptr, program.quadratic.indices, program.quadratic.data):
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.digest()
-
-
 def split(program: Program, block_of_column: Ints | None = None) -> Iterator[Block]:
     """Split a program into its independent blocks.
 
@@ -154,44 +169,181 @@ def split(program: Program, block_of_column: Ints | None = None) -> Iterator[Blo
         Each block, in the order of the block numbers. A row without entries belongs to
         the first block.
     """
-    block = components(program) if block_of_column is None else block_of_column
-    count = int(block.max(initial=-1)) + 1
-    matrix = program.matrix
-    lengths = np.diff(matrix.indptr)
-    block_of_row = np.zeros(len(lengths), dtype=np.int64)
-    filled = lengths > 0
-    block_of_row[filled] = block[matrix.indices[matrix.indptr[:-1][filled]]]
-    by_column, by_row = np.argsort(block, kind="stable"), np.argsort(block_of_row, kind="stable")
-    first_column = np.concatenate([[0], np.cumsum(np.bincount(block, minlength=count))])
-    first_row = np.concatenate([[0], np.cumsum(np.bincount(block_of_row, minlength=count))])
-    # sorted once, every block is a slice: cutting blocks out one by one costs far more than solving them
-    local = np.empty(len(block), dtype=matrix.indices.dtype)
-    local[by_column] = np.arange(len(block)) - first_column[block[by_column]]
-    ordered = csr_array(matrix[by_row, :])
-    indices = local[ordered.indices]
-    for number in range(count):
-        columns = by_column[first_column[number] : first_column[number + 1]]
-        rows = by_row[first_row[number] : first_row[number + 1]]
-        starts = ordered.indptr[first_row[number] : first_row[number + 1] + 1]
-        here = slice(starts[0], starts[-1])
-        entries = (ordered.data[here], indices[here], starts - starts[0])
-        part = program.part(columns, rows, csr_array(entries, shape=(len(rows), len(columns))))
-        yield Block(columns, rows, part, _structure(part))
+    cut = _Cut(program, components(program) if block_of_column is None else block_of_column)
+    values = program.matrix.data[cut.entry]
+    return (cut.block(program, values, number) for number in range(cut.count))
 
 
-def hot_session(block: Block, sessions: dict[bytes, Session], options: SolverOptions) -> Session:
-    """Return a session for the block, reusing that of an equal structure with its basis."""
-    session = sessions.get(block.structure)
-    part = block.program
-    if session is None or part.integer.any():
-        session = Session(part, options)
-        sessions[block.structure] = session
+class _Cut:
+    """Where each block's columns, rows and entries are: cut once, for all programs of the same structure.
+
+    Sorted once, every block is a slice: cutting blocks out one by one costs far more than
+    solving them.
+    """
+
+    def __init__(self, program: Program, block: Ints) -> None:
+        matrix = program.matrix
+        self.count = int(block.max(initial=-1)) + 1
+        self.block_of_column = block
+        lengths = np.diff(matrix.indptr)
+        block_of_row = np.zeros(len(lengths), dtype=np.int64)
+        filled = lengths > 0
+        block_of_row[filled] = block[matrix.indices[matrix.indptr[:-1][filled]]]
+        self._columns, self._rows = np.argsort(block, kind="stable"), np.argsort(block_of_row, kind="stable")
+        self._first_column, self._first_row = (
+            np.concatenate([[0], np.cumsum(np.bincount(of, minlength=self.count))]) for of in (block, block_of_row)
+        )
+        local = np.empty(len(block), dtype=np.int32)
+        local[self._columns] = np.arange(len(block)) - self._first_column[block[self._columns]]
+        places = csr_array((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
+        ordered = csr_array(places[self._rows, :])
+        self.entry, self._starts = ordered.data, ordered.indptr.astype(np.int32)
+        self._indices = local[ordered.indices]
+        self.structure = [self._digest(program, number) for number in range(self.count)]
+
+    def _slices(self, number: int) -> tuple[Ints, Ints, NDArray[np.int32], slice]:
+        columns = self._columns[self._first_column[number] : self._first_column[number + 1]]
+        first, last = self._first_row[number], self._first_row[number + 1]
+        starts = self._starts[first : last + 1]
+        return columns, self._rows[first:last], starts - starts[0], slice(starts[0], starts[-1])
+
+    def _digest(self, program: Program, number: int) -> bytes:
+        columns, _, starts, here = self._slices(number)
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (starts, self._indices[here], program.integer[columns]):
+            digest.update(array.tobytes())
+        if program.quadratic is not None:
+            quadratic = csr_array(program.quadratic[:, columns][columns, :])
+            for array in (quadratic.indptr, quadratic.indices, quadratic.data):
+                digest.update(array.tobytes())
+        return digest.digest()
+
+    def block(self, program: Program, values: Floats, number: int) -> Block:
+        """Return a block of a program whose entries, in the order of `entry`, are `values`."""
+        columns, rows, starts, here = self._slices(number)
+        matrix = csr_array((values[here], self._indices[here], starts), shape=(len(rows), len(columns)))
+        return Block(columns, rows, program.part(columns, rows, matrix), self.structure[number])
+
+
+@dataclass(slots=True)
+class _Held:
+    """A session, and the entries of the block that it holds."""
+
+    session: Session
+    entries: Floats
+
+
+@dataclass(slots=True)
+class BlockSolver:
+    """Solves the blocks of programs that differ in values only, each from where it ended before.
+
+    Parameters
+    ----------
+    program : Program
+        The first program; it gives the structure.
+    options : SolverOptions
+        Tolerances and limits.
+    block_of_column : int array, optional
+        See `split`.
+    """
+
+    program: Program
+    options: SolverOptions = field(default_factory=SolverOptions)
+    block_of_column: Ints | None = None
+    _cut: _Cut = field(init=False)
+    _held: dict[bytes, _Held] = field(init=False, default_factory=dict)
+    _bases: dict[int, highspy.HighsBasis] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = self.block_of_column
+        self.block_of_column = components(self.program) if known is None else known
+        self._cut = _Cut(self.program, self.block_of_column)
+
+    @property
+    def count(self) -> int:
+        """How many blocks there are."""
+        return self._cut.count
+
+    def solve(
+        self, program: Program | None = None, *, wanted: NDArray[np.bool_] | None = None, then: Sequence[Floats] = ()
+    ) -> BlockAnswers:
+        """Solve blocks.
+
+        Parameters
+        ----------
+        program : Program, optional
+            The values, with the first program's structure; the first program by default.
+        wanted : bool array (block,), optional
+            Which blocks to solve; all by default. The others get no values.
+        then : sequence of (n,) arrays
+            Further costs by column, minimised in this order among the optima of the ones
+            before (linear programs only).
+
+        Returns
+        -------
+        BlockAnswers
+            Values (after the last cost), multipliers and objectives (of the program's own
+            cost), and an outcome for each block.
+        """
+        program = program or self.program
+        cut = self._cut
+        rows, columns = program.shape
+        x, reduced, dual = np.full(columns, np.nan), np.full(columns, np.nan), np.full(rows, np.nan)
+        objective = np.full(cut.count, np.nan)
+        outcome, status = [Outcome.OPTIMAL] * cut.count, ["not solved"] * cut.count
+        undecided: list[int] = []
+        work = Work()
+        values = program.matrix.data[cut.entry]
+        for number in range(cut.count) if wanted is None else np.flatnonzero(wanted).tolist():
+            block = cut.block(program, values, number)
+            session = self._session(block, number)
+            before = session.solves, session.seconds
+            answer = session.solve()
+            outcome[number], status[number], objective[number] = answer.outcome, answer.status, answer.objective
+            point = answer.x
+            if answer.optimal:
+                if not block.program.integer.any():
+                    self._bases[number] = session.basis()
+                if then:
+                    further = [cost[block.columns] for cost in then]
+                    point, decided = descend(block.program, session, answer, further)
+                    if decided < len(then):
+                        undecided.append(number)
+                x[block.columns], reduced[block.columns] = point, answer.reduced_cost
+                dual[block.rows] = answer.dual
+            work += Work(session.solves - before[0], 0, session.seconds - before[1])
+        return BlockAnswers(
+            x=x,
+            dual=dual,
+            reduced_cost=reduced,
+            objective=objective,
+            outcome=outcome,
+            status=status,
+            block_of_column=cut.block_of_column,
+            work=work,
+            undecided=np.asarray(undecided, dtype=np.int64),
+        )
+
+    def _session(self, block: Block, number: int) -> Session:
+        """Return a session that holds the block, hot where one of its structure is there."""
+        part = block.program
+        held = self._held.get(block.structure)
+        if held is None or part.integer.any():
+            session = Session(part, self.options)
+            self._held[block.structure] = _Held(session, part.matrix.data)
+        else:
+            session = held.session
+            if np.array_equal(held.entries, part.matrix.data):
+                columns, rows = np.arange(part.shape[1]), np.arange(part.shape[0])
+                session.change_cost(columns, part.cost)
+                session.change_bounds(columns, part.lower, part.upper)
+                session.change_row_bounds(rows, part.row_lower, part.row_upper)
+            else:
+                session.replace(part)
+                held.entries = part.matrix.data
+        if number in self._bases:
+            session.start_at(self._bases[number])
         return session
-    columns, rows = np.arange(part.shape[1]), np.arange(part.shape[0])
-    session.change_cost(columns, part.cost)
-    session.change_bounds(columns, part.lower, part.upper)
-    session.change_row_bounds(rows, part.row_lower, part.row_upper)
-    return session
 
 
 def solve_blocks(
@@ -201,7 +353,7 @@ def solve_blocks(
     block_of_column: Ints | None = None,
     then: Sequence[Floats] = (),
 ) -> BlockAnswers:
-    """Solve every independent block of a program, hot-starting equal structures.
+    """Solve every independent block of a program once.
 
     Parameters
     ----------
@@ -212,49 +364,11 @@ def solve_blocks(
     block_of_column : int array, optional
         See `split`.
     then : sequence of (n,) arrays
-        Further costs by column, minimised in this order among the optima of the ones
-        before (linear programs only).
+        See `BlockSolver.solve`.
 
     Returns
     -------
     BlockAnswers
-        Values (after the last cost), multipliers and objectives (of the program's own
-        cost), and an outcome for each block.
+        Values, multipliers, and an outcome for each block.
     """
-    options = options or SolverOptions()
-    rows, columns = program.shape
-    block_of_column = components(program) if block_of_column is None else block_of_column
-    x, reduced, dual = np.full(columns, np.nan), np.full(columns, np.nan), np.full(rows, np.nan)
-    objective: list[float] = []
-    outcome: list[Outcome] = []
-    status: list[str] = []
-    undecided: list[int] = []
-    sessions: dict[bytes, Session] = {}
-    solves = 0
-    for number, block in enumerate(split(program, block_of_column)):
-        session = hot_session(block, sessions, options)
-        answer = session.solve()
-        solves += 1
-        outcome.append(answer.outcome)
-        status.append(answer.status)
-        objective.append(answer.objective)
-        if not answer.optimal:
-            continue
-        point = answer.x
-        if then:
-            point, decided = descend(block.program, session, answer, [cost[block.columns] for cost in then])
-            solves += len(then)
-            if decided < len(then):
-                undecided.append(number)
-        x[block.columns], reduced[block.columns], dual[block.rows] = point, answer.reduced_cost, answer.dual
-    return BlockAnswers(
-        x=x,
-        dual=dual,
-        reduced_cost=reduced,
-        objective=np.asarray(objective),
-        outcome=outcome,
-        status=status,
-        block_of_column=block_of_column,
-        solves=solves,
-        undecided=np.asarray(undecided, dtype=np.int64),
-    )
+    return BlockSolver(program, options or SolverOptions(), block_of_column).solve(then=then)

@@ -45,8 +45,11 @@ def descend(program: Program, session: Session, first: Answer, then: Sequence[Fl
     By strict complementary slackness with any one dual optimum, the optimal face is the
     set of feasible points with every column of non-zero reduced cost and every row of
     non-zero dual at its active side. Fixing these and changing the cost takes about one
-    simplex iteration from the optimal basis.
+    simplex iteration from the optimal basis. Where every non-basic column and row has a
+    multiplier, or no choice, the optimum is unique and nothing is left to decide.
     """
+    if _is_unique(program, session, first):
+        return first.x, len(then)
     every = np.arange(program.shape[1])
     lower, upper = program.lower.copy(), program.upper.copy()
     row_lower, row_upper = program.row_lower.copy(), program.row_upper.copy()
@@ -66,6 +69,14 @@ def descend(program: Program, session: Session, first: Answer, then: Sequence[Fl
             return answer.x, decided
         answer = tried
     return answer.x, len(then)
+
+
+def _is_unique(program: Program, session: Session, answer: Answer) -> bool:
+    """Return whether no column and no row could leave its bound without cost."""
+    columns, rows = session.nonbasic()
+    held = (np.abs(answer.reduced_cost) > ZERO) | (program.lower == program.upper)
+    active = (np.abs(answer.dual) > ZERO) | (program.row_lower == program.row_upper)
+    return bool(held[columns].all() and active[rows].all())
 
 
 def _nearer(value: Floats, lower: Floats, upper: Floats) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from hiermarket.errors import (
 
 if TYPE_CHECKING:
     import highspy
+    from numpy.typing import NDArray
 
     from hiermarket.solving.program import Floats, Ints, Program
 
@@ -70,6 +72,9 @@ class SolverOptions:
         Whether HiGHS may presolve a first solve; hot starts never do.
     seed : int
         Random seed of the solver.
+    screening : bool
+        Whether stages leave out LPs whose optimum is known without them. The results are
+        the same; False is for checking that.
     """
 
     feasibility: float = 1e-9
@@ -77,6 +82,7 @@ class SolverOptions:
     time_limit: float = 600.0
     presolve: bool = True
     seed: int = 0
+    screening: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,11 @@ class Session:
         integers is refused, as HiGHS answers such problems with zeros.
     options : SolverOptions
         Tolerances and limits.
+
+    Attributes
+    ----------
+    solves, seconds : int, float
+        How often it was solved, and the time inside the solver.
     """
 
     def __init__(self, program: Program, options: SolverOptions | None = None) -> None:
@@ -163,7 +174,7 @@ class Session:
         self._time_limit = (options or SolverOptions()).time_limit
         self._set_options(options or SolverOptions())
         self._pass(program)
-        self.solves = 0
+        self.solves, self.seconds = 0, 0.0
 
     def _set_options(self, options: SolverOptions) -> None:
         wanted: dict[str, float | int | str | bool] = {
@@ -214,6 +225,36 @@ class Session:
         model.hessian_.index_ = lower.indices
         model.hessian_.value_ = lower.data
         self._highs.passModel(model)
+
+    def replace(self, program: Program) -> None:
+        """Hold another program of the same structure, with its own values; the basis stays.
+
+        Parameters
+        ----------
+        program : Program
+            Linear, with as many rows and columns and the same entries as the first one.
+        """
+        basis = self._highs.getBasis()
+        self._pass(program)
+        if basis.valid:
+            self._highs.setBasis(basis)
+
+    def basis(self) -> highspy.HighsBasis:
+        """Return the basis of the last solve, for `start_at`."""
+        basis: highspy.HighsBasis = self._highs.getBasis()
+        return basis
+
+    def start_at(self, basis: highspy.HighsBasis) -> None:
+        """Start the next solve at a basis of an equal structure."""
+        self._highs.setBasis(basis)
+
+    def nonbasic(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which columns and which rows the last basis holds at a bound."""
+        _, basic = self._highs.getBasicVariables()
+        columns, rows = np.ones(self._columns, dtype=bool), np.ones(self._rows, dtype=bool)
+        # rows are numbered −1, −2, …
+        columns[basic[basic >= 0]], rows[-1 - basic[basic < 0]] = False, False
+        return columns, rows
 
     def change_cost(self, columns: Ints, cost: Floats) -> None:
         """Change the linear cost of some columns (positions)."""
@@ -312,7 +353,9 @@ class Session:
     def _run(self) -> None:
         # HiGHS counts the time of all runs of an instance against its limit
         self._highs.setOptionValue("time_limit", self._highs.getRunTime() + self._time_limit)
+        began = perf_counter()
         self._highs.run()
+        self.seconds += perf_counter() - began
 
     def _run_afresh(self, presolve: str) -> highspy.HighsModelStatus:
         """Solve again from nothing."""

@@ -9,24 +9,32 @@ import numpy as np
 import xarray as xr
 
 from hiermarket.labels import BID, BUS, FEEDER, PERIOD, Direction
-from hiermarket.network.limits import Limits, Resources, limits, resources
-from hiermarket.network.linear_flow import linear_flow
+from hiermarket.network.limits import limit_rows, sites
+from hiermarket.network.linear_flow import State, eliminate, linear_flow
 from hiermarket.network.losses import linearise, lossless
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, positions
-from hiermarket.solving.blocks import solve_blocks
-from hiermarket.solving.program import program_of, write_back
+from hiermarket.solving.blocks import Work
+from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections, state_or_linear
+from hiermarket.stages.largest_box import ROUNDING, CountingRows, Volumes, counting_rows, largest, together
 
 if TYPE_CHECKING:
-    import linopy
+    from numpy.typing import NDArray
 
     from hiermarket.market.balancing_market import BalancingMarket
-    from hiermarket.solving.solver import SolverOptions
+    from hiermarket.network.limits import Sites
+    from hiermarket.network.losses import LossTerms
     from hiermarket.stages.dso_clearing import DsoClearing
+
+    Floats = NDArray[np.float64]
 
 #: The two corners of the box: every bid fully up, every bid fully down.
 CORNER = "corner"
+
+
+#: What the AC check of a corner looks at.
+BROKEN = ("undervoltage", "overvoltage", "overload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +92,20 @@ class Forwarded(Labelled):
     """What each DSO forwards to the TSO.
 
     Arrays: ``remaining, remaining_undo, forwarded, forwarded_undo, withheld,
-    forward_price, interface_factor`` (bid), and the AC check of both corners
-    ``corner_undervoltage, corner_overvoltage, corner_overload`` (corner, bus), each by
-    period; units as in the nomenclature.
+    forward_price, interface_factor`` (bid), ``screened`` (feeder), and the AC check of both
+    corners ``corner_undervoltage, corner_overvoltage, corner_overload`` (corner, bus), each
+    by period; units as in the nomenclature.
 
     Attributes
     ----------
     method : ForwardingMethod
         How the volumes were found.
-    solves : int
-        How many LPs were solved.
+    work : Work
+        LPs solved, feeders and periods whose whole volume is safe, time inside the solver.
     """
 
     method: ForwardingMethod
-    solves: int
+    work: Work
 
 
 def forward(
@@ -138,168 +146,132 @@ def forward(
     Equations (12) and (13) of docs/model.md. A limit that the cleared state itself
     breaks (where lost load was priced) admits nothing that makes it worse.
     """
-    chosen = method or SafeBox()
+    chosen, options = method or SafeBox(), solver or SolverOptions()
     data = market.bids.data
     failed = clearing.flat.status.sel({FEEDER: data.bid_feeder}).values != 0
     active = clearing.flat.activation.fillna(0.0)
     remaining = bare((data.volume - active).clip(min=0.0).where(~failed, 0.0))
     undo = bare(active.where(~failed, 0.0)) * float(chosen.undo)
-    who = resources(market.feeders, market.bids.node, bare(data.reactive_ratio))
-    points, solves = [xr.zeros_like(remaining)], 0
-    volume, back, factor = xr.zeros_like(remaining), xr.zeros_like(undo), xr.ones_like(remaining)
-    exact = clearing.grid.loss_passes == 0
-    for _ in range(1 if exact else 1 + chosen.corner_passes):
-        around = [_limits_at(market, clearing, who, point) for point in points]
-        volume, back, count = _largest(market, clearing, around, who, (remaining, undo), chosen, solver)
-        solves += count
-        points = list(_corners(market, volume, back))
-    base = _limits_at(market, clearing, who, xr.zeros_like(remaining))
-    factor = _by_bid(base.interface, who, factor)
+    most = Volumes(remaining, undo)
+    who = sites(market.feeders, market.bids.node, bare(data.reactive_ratio))
+    around = [_Corner(market, clearing, xr.zeros_like(remaining))]
+    factor = _interface_factor(market, around[0].losses)
+    whole = _Part(market, clearing, who, most)
+    volume, work, moving = most, Work(), np.arange(len(market.periods))
+    least = ROUNDING if options.screening else -np.inf
+    counted = np.zeros(clearing.flat.status.shape, dtype=bool)
+    check = np.zeros((len(BROKEN), len(Direction), market.feeders.data.sizes[BUS], len(moving)))
+    for number in range(1 if clearing.grid.loss_passes == 0 else 1 + chosen.corner_passes):
+        part = whole.of_periods(moving)
+        if number:
+            around = part.corners(volume.of_periods(moving))
+            check[..., moving] = _broken(around)
+        rows = _counting(part, around, chosen, least=least)
+        counted[:, moving] |= rows.cases((len(counted), len(moving)))
+        price = bare(part.clearing.flat.price)
+        new, of_pass = largest(part.market, part.most, rows, part.who, price, options)
+        work += of_pass
+        volume, changed = volume.replaced(moving, new)
+        # where nothing moves any more, the limits were linearised at these corners already
+        moving = moving if number == 0 else changed
+        if not len(moving):
+            break
+    if len(moving):
+        part = whole.of_periods(moving)
+        check[..., moving] = _broken(part.corners(volume.of_periods(moving)))
     flat = xr.Dataset(
         {
             "remaining": remaining,
             "remaining_undo": undo,
-            "forwarded": volume,
-            "forwarded_undo": back,
-            "withheld": (remaining - volume) + (undo - back),
+            "forwarded": volume.own,
+            "forwarded_undo": volume.back,
+            "withheld": (remaining - volume.own) + (undo - volume.back),
             "forward_price": bare(clearing.flat.price),
             "interface_factor": factor,
-            **_corner_check(market, clearing, points),
+            "screened": bare(clearing.flat.status).copy(data=~counted),
+            **_corner_check(market, check),
         }
     )
     coords = {**data[list(BID_COORDS)].coords, **market.feeders.data[list(BUS_COORDS)].coords}
-    return Forwarded(flat=freeze(describe(flat.assign_coords(coords))), method=chosen, solves=solves)
+    return Forwarded(flat=freeze(describe(flat.assign_coords(coords))), method=chosen, work=work)
 
 
-def _corners(market: BalancingMarket, volume: xr.DataArray, back: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Injections [MW] (bid, period) with everything forwarded fully up, and fully down."""
-    is_up = bare(market.bids.sign) > 0
-    return volume.where(is_up, back), -back.where(is_up, volume)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Some periods of what is forwarded: market, clearing, sites, and the volumes there are."""
+
+    market: BalancingMarket
+    clearing: DsoClearing
+    who: Sites
+    most: Volumes
+
+    def of_periods(self, periods: NDArray[np.intp]) -> _Part:
+        """Return some of the periods, by position."""
+        if len(periods) == len(self.market.periods):
+            return self
+        market, clearing = self.market.of_periods(periods), self.clearing.of_periods(periods)
+        return _Part(market, clearing, self.who.of_periods(periods), self.most.of_periods(periods))
+
+    def corners(self, volume: Volumes) -> list[_Corner]:
+        """Return the grid with everything up, and with everything down."""
+        high, low = volume.extremes(bare(self.market.bids.sign))
+        return [_Corner(self.market, self.clearing, extra) for extra in (high, -low)]
 
 
-def _state(market: BalancingMarket, clearing: DsoClearing, extra: xr.DataArray) -> xr.Dataset:
-    """Solve the grid with further injections: AC, or the lossless model where that was chosen."""
-    sign = bare(market.bids.sign)
-    activation = bare(clearing.flat.activation).fillna(0.0) + sign * extra
-    p, q = injections(market, activation, clearing.recourse.fillna(0.0))
-    if clearing.grid.loss_passes == 0:
-        return linear_flow(market.feeders, lossless(market.feeders), p, q)
-    return state_or_linear(ac_state(market, p, q), linear_flow(market.feeders, clearing.losses, p, q))
+class _Corner:
+    """The grid with further injections (bid, period): its state, the losses there, and what it breaks in AC."""
 
-
-def _limits_at(market: BalancingMarket, clearing: DsoClearing, who: Resources, extra: xr.DataArray) -> Limits:
-    state = _state(market, clearing, extra)
-    lossy = clearing.grid.loss_passes > 0
-    terms = linearise(market.feeders, state, clearing.grid.losses) if lossy else lossless(market.feeders)
-    injected = extra.sel({BID: who.label}).drop_vars(BID).where(who.present, 0.0)
-    return limits(market.feeders, terms, state, who, injected, sides=clearing.grid.sides)
-
-
-def _by_bid(per_rank: xr.DataArray, who: Resources, like: xr.DataArray) -> xr.DataArray:
-    """Turn (feeder, rank, period) into (bid, period)."""
-    place = positions(like.indexes[BID], who.label.values[who.present.values])
-    values = np.empty(like.shape)
-    values[place] = per_rank.transpose(FEEDER, "rank", PERIOD).values[who.present.values]
-    return like.copy(data=values)
-
-
-def _largest(
-    market: BalancingMarket,
-    clearing: DsoClearing,
-    around: list[Limits],
-    who: Resources,
-    most: tuple[xr.DataArray, xr.DataArray],
-    method: ForwardingMethod,
-    solver: SolverOptions | None,
-) -> tuple[xr.DataArray, xr.DataArray, int]:
-    """Solve (12) or (13) for limits linearised at one or more states."""
-    import linopy
-
-    if not most[0].size:
-        return (*most, 0)
-    with linopy.options as options:
-        options.set_value(semantics="v1")
-        model = linopy.Model(sparse=True)
-        own = model.add_variables(lower=0, upper=most[0], name="Bid-forwarded")
-        back = model.add_variables(lower=0, upper=most[1], name="Bid-forwarded_undo")
-        is_up = (bare(market.bids.sign) > 0).astype(float)
-        # an up bid injects between −undo and +own, a down bid between −own and +undo
-        high, low = is_up * own + (1 - is_up) * back, (1 - is_up) * own + is_up * back
-        for number, limit in enumerate(around):
-            # (12) looks at each direction by itself: up at the upper corner, down at the lower one
-            sides = (Direction.UP, Direction.DOWN) if len(around) == 1 else (tuple(Direction)[number],)
-            injected = (_at_rank(high, who, market), _at_rank(low, who, market))
-            _add_limits(model, limit, injected, method, (number, sides))
-        # (12), (13)  max Σ (U + D)                                                      [MW]
-        model.add_objective((1 * own).sum() + (1 * back).sum(), sense="max")
-        program = program_of(model)
-        answers = solve_blocks(program, solver, then=_cheapest_first(model, market, clearing, program.columns))
-        answers.require("The forwardable capability", lambda block: f"block {block}")
-        write_back(model, program, answers.x, None, float(answers.objective.sum()))
-        order = (BID, PERIOD)
-        volume, undone = (bare(v.solution).transpose(*order).clip(min=0.0) for v in (own, back))
-        return volume, undone, answers.solves
-
-
-def _at_rank(per_bid: linopy.LinearExpression, who: Resources, market: BalancingMarket) -> linopy.LinearExpression:
-    """Look bids up for every branch: dims (bus, rank, period)."""
-    branches = market.feeders.branches
-    owner = xr.DataArray(market.feeders.feeder_of.loc[branches].to_numpy(), dims=BUS, coords={BUS: branches})
-    label = who.label.sel({FEEDER: owner}).drop_vars(FEEDER)
-    return per_bid.sel({BID: label}).drop_vars(BID)
-
-
-def _add_limits(
-    model: linopy.Model,
-    limit: Limits,
-    injected: tuple[linopy.LinearExpression, linopy.LinearExpression],
-    method: ForwardingMethod,
-    at_state: tuple[int, tuple[Direction, ...]],
-) -> None:
-    """Add the rows of all limits, linearised at one state, for the directions that it stands for."""
-    number, directions = at_state
-    for kind, c in limit.coefficient.items():
-        room = limit.room[kind]
-        at = {BUS: c.indexes[BUS]}
-        up, down = (expression.sel(at) for expression in injected)
-        if isinstance(method, SafeBox):
-            # (13)  Σ_i (c_i⁺ U_i + c_i⁻ D_i) ≤ h      ∀ limits: the worst point of the box
-            worst = (c.clip(min=0.0) * up).sum("rank") + ((-c).clip(min=0.0) * down).sum("rank")
-            model.add_constraints(worst <= room, name=f"{kind}-box-{number}")
-            continue
-        # (12)  Σ_i c_i U_i ≤ h  and  −Σ_i c_i D_i ≤ h      ∀ limits: each direction by itself
-        if Direction.UP in directions:
-            model.add_constraints((c * up).sum("rank") <= room, name=f"{kind}-up-{number}")
-        if Direction.DOWN in directions:
-            model.add_constraints((-c * down).sum("rank") <= room, name=f"{kind}-down-{number}")
-
-
-def _cheapest_first(
-    model: linopy.Model, market: BalancingMarket, clearing: DsoClearing, columns: np.ndarray
-) -> list[np.ndarray]:
-    """Further costs by column: the price of what is forwarded, then the order of the bids."""
-    sign, price = bare(market.bids.sign), bare(clearing.flat.price)
-    by_price, by_order = np.zeros(len(columns)), np.zeros(len(columns))
-    places = np.sqrt(1.0 + np.arange(2 * price.sizes[BID]))
-    weights = ((sign * price, places[::2]), (-sign * price, places[1::2]))
-    for name, (cost, place) in zip(("Bid-forwarded", "Bid-forwarded_undo"), weights, strict=True):
-        labels = model.variables[name].labels.transpose(BID, PERIOD).values
-        at = np.searchsorted(columns, labels)
-        by_price[at] = cost.transpose(BID, PERIOD).values
-        by_order[at] = place[:, None]
-    return [by_price, by_order]
-
-
-def _corner_check(
-    market: BalancingMarket, clearing: DsoClearing, points: list[xr.DataArray]
-) -> dict[str, xr.DataArray]:
-    """AC violations at both corners of what is forwarded."""
-    sign = bare(market.bids.sign)
-    states = []
-    for point in points:
-        activation = bare(clearing.flat.activation).fillna(0.0) + sign * point
+    def __init__(self, market: BalancingMarket, clearing: DsoClearing, extra: xr.DataArray) -> None:
+        self.extra = extra
+        activation = bare(clearing.flat.activation).fillna(0.0) + bare(market.bids.sign) * extra
         p, q = injections(market, activation, clearing.recourse.fillna(0.0))
-        states.append(ac_state(market, p, q)[["undervoltage", "overvoltage", "overload"]])
-    corner = xr.DataArray([d.value for d in Direction], dims=CORNER, name=CORNER)
-    both = xr.concat(states, dim=corner)
-    return {f"corner_{name}": bare(both[name]) for name in both}
+        self.ac = ac_state(market, p, q)
+        feeders = market.feeders
+        if clearing.grid.loss_passes == 0:
+            state = linear_flow(feeders, lossless(feeders), p, q)
+            self.losses = lossless(feeders)
+        else:
+            state = state_or_linear(self.ac, lambda: linear_flow(feeders, clearing.losses, p, q))
+            self.losses = linearise(feeders, state, clearing.grid.losses)
+        v, p_flow, q_flow = (bare(state[name]).transpose(BUS, PERIOD) for name in ("v", "p_flow", "q_flow"))
+        nowhere = np.zeros((0, v.shape[1]))
+        self.state = State(v.values**2, p_flow.fillna(0.0).values, q_flow.fillna(0.0).values, nowhere)
+
+
+def _counting(part: _Part, around: list[_Corner], method: ForwardingMethod, *, least: float) -> CountingRows:
+    """Return the limits that count, linearised at one or more corners, as (12) or (13) has them."""
+    market, who, sides = part.market, part.who, part.clearing.grid.sides
+    high, low = (a.transpose(BID, PERIOD).values for a in part.most.extremes(bare(market.bids.sign)))
+    owner = positions(market.feeder_names, market.feeders.feeder_of.to_numpy())
+    found = []
+    for number, corner in enumerate(around):
+        injected = who.total(corner.extra.transpose(BID, PERIOD).values)
+        limits = limit_rows(market.feeders, corner.losses, corner.state, who, injected, sides=sides)
+        # (12) looks at each direction by itself: up at the upper corner, down at the lower one
+        directions = tuple(Direction) if len(around) == 1 else (tuple(Direction)[number],)
+        box = isinstance(method, SafeBox)
+        found.append(counting_rows(limits, who, owner, (high, low), None if box else directions, least=least))
+    return together(found)
+
+
+def _interface_factor(market: BalancingMarket, losses: LossTerms) -> xr.DataArray:
+    """MW at the interface per MW injected by each bid, reactive power included, (bid, period)."""
+    data = market.bids.data
+    factor = eliminate(market.feeders, losses).factors()
+    place = positions(market.feeders.data.indexes[BUS], data.bid_node.values)
+    ratio = bare(data.reactive_ratio).transpose(BID, PERIOD)
+    return ratio.copy(data=factor[0, place] + ratio.values * factor[1, place])
+
+
+def _broken(corners: list[_Corner]) -> Floats:
+    """By how much both corners break the limits in AC, (kind, corner, bus, period)."""
+    return np.stack([[corner.ac[name].transpose(BUS, PERIOD).values for corner in corners] for name in BROKEN])
+
+
+def _corner_check(market: BalancingMarket, broken: Floats) -> dict[str, xr.DataArray]:
+    """Label the AC check of the corners."""
+    coords = {CORNER: [d.value for d in Direction], BUS: market.feeders.data.indexes[BUS], PERIOD: market.periods}
+    return {
+        f"corner_{name}": xr.DataArray(values, coords=coords, dims=tuple(coords))
+        for name, values in zip(BROKEN, broken, strict=True)
+    }

@@ -26,6 +26,11 @@ RECOURSE = ("Bus-unserved", "Bus-spilled", "Bus-reactive_shortage", "Bus-reactiv
 BALANCES = ("Bus-nodal_balance", "Bus-reactive_balance", "Interface-balance")
 
 
+def public(variable: str) -> str:
+    """Return the public name of a model's variable: ``Bus-unserved`` → ``unserved``."""
+    return variable.partition("-")[2]
+
+
 def at_bus(per_bid: linopy.LinearExpression, node: pd.Series, buses: pd.Index) -> linopy.LinearExpression:
     """Sum an expression over bids at each bus; 0 where there are none.
 
@@ -144,20 +149,26 @@ def clearing_cost(model: linopy.Model, market: BalancingMarket, price: xr.DataAr
     )
 
 
-def tie_costs(model: linopy.Model, market: BalancingMarket) -> dict[str, xr.DataArray]:
+def tie_costs(model: linopy.Model, market: BalancingMarket) -> dict[str, dict[str, xr.DataArray]]:
     """Return the further objectives that decide ties, in order of rank.
 
     Returns
     -------
     dict
-        Name of the rank → coefficients by variable: minimum TBM volume, then minimum
-        gross activation, then the order of the bids' labels.
+        Name of the rank → variable → coefficients: minimum TBM volume, then minimum gross
+        activation, then the order of the bids' labels, then the order of the buses where
+        something is not served.
     """
     a, g = model.variables["Bid-activation"], model.variables["Interface-tbm"]
-    place = xr.DataArray(1.0 + np.arange(a.sizes[BID]), coords={BID: a.indexes[BID]}, dims=BID)
+    # earlier ones weigh less: of equal volumes the earlier one is taken
+    bids, buses = (
+        xr.DataArray(np.sqrt(1.0 + np.arange(len(index))), coords={dim: index}, dims=dim)
+        for dim, index in ((BID, a.indexes[BID]), (BUS, market.feeders.data.indexes[BUS]))
+    )
+    recourse = {name: model.variables[name] for name in RECOURSE}
     return {
-        "Interface-tbm": xr.ones_like(g.labels, dtype=float),
-        "Bid-activation": xr.ones_like(a.labels, dtype=float),
-        # earlier bids weigh less: of equal volumes the earlier one is taken
-        "order": place**0.5 * xr.ones_like(a.labels, dtype=float),
+        "TBM volume": {"Interface-tbm": xr.ones_like(g.labels, dtype=float)},
+        "gross activation": {"Bid-activation": xr.ones_like(a.labels, dtype=float)},
+        "order of bids": {"Bid-activation": bids * xr.ones_like(a.labels, dtype=float)},
+        "order of buses": {name: buses * xr.ones_like(v.labels, dtype=float) for name, v in recourse.items()},
     }

@@ -50,16 +50,21 @@ def disaggregate(market: BalancingMarket, clearing: DsoClearing, cleared: TsoCle
     before = bare(clearing.flat.activation).fillna(0.0)
     after = before + bare(cleared.flat.change).fillna(0.0)
     recourse = clearing.recourse.fillna(0.0)
-    states = [ac_state(market, *injections(market, activation, recourse)) for activation in (before, after)]
-    delivered = bare(states[0].p_interface) - bare(states[1].p_interface)
+    state = ac_state(market, *injections(market, after, recourse))
     up, down = (bare(clearing.flat.tbm_volume.sel({DIRECTION: d.value}, drop=True)) for d in Direction)
-    planned = clearing.scheduled_import + up - down - bare(cleared.flat.cleared_delivery)
+    imported = clearing.scheduled_import + up - down
+    # stage 1 has checked its own state by AC power flow; without a clearing there is none
+    first = imported + bare(clearing.flat.ac_mismatch)
+    if bool((clearing.flat.status != 0).any()):
+        first = first.fillna(bare(ac_state(market, *injections(market, before, recourse)).p_interface))
+    delivered = first - bare(state.p_interface)
+    planned = imported - bare(cleared.flat.cleared_delivery)
     flat = xr.Dataset(
         {
             "final_activation": after.where(clearing.flat.activation.notnull()),
             "delivered": delivered,
             "cleared_delivery": bare(cleared.flat.cleared_delivery),
-            **checked(states[1], planned),
+            **checked(state, planned),
         }
     )
     coords = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,17 +16,23 @@ from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, LossTerms, linearise, lossless
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, direction_sign, freeze, labels_where, positions
-from hiermarket.solving.blocks import BlockAnswers, components, solve_blocks
-from hiermarket.solving.program import Program, program_of, write_back
+from hiermarket.solving.blocks import BlockAnswers, BlockSolver, Work
+from hiermarket.solving.lexicographic import ZERO
+from hiermarket.solving.program import Program, write_back
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
 from hiermarket.stages.ac_check import ac_state, checked, injections, scheduled, state_or_linear, without
-from hiermarket.stages.clearing_model import RECOURSE, clearing_cost, clearing_model, tie_costs
+from hiermarket.stages.clearing_model import BALANCES, RECOURSE, public
+from hiermarket.stages.clearing_program import ClearingProgram, read_clearing
+from hiermarket.stages.screening import Screened, clear_by_merit_order, root_prices
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import linopy
+    from numpy.typing import NDArray
 
     from hiermarket.market.balancing_market import BalancingMarket
-    from hiermarket.solving.program import Floats
+    from hiermarket.solving.program import Ints
 
 #: Number of each outcome in ``status``.
 STATUS = {outcome: number for number, outcome in enumerate(Outcome)}
@@ -38,7 +44,7 @@ class DsoClearing(Labelled):
 
     Arrays: ``price, activation`` (bid), ``nodal_price, reactive_price, voltage, p_flow,
     q_flow, unserved, spilled, reactive_shortage, reactive_surplus`` (bus), ``tbm_volume``
-    (feeder, direction), ``clearing_cost, status`` (feeder) and the AC check
+    (feeder, direction), ``clearing_cost, status, screened`` (feeder) and the AC check
     ``ac_voltage, undervoltage, overvoltage, overload, ac_loss, ac_mismatch,
     ac_converged``; all by period, units as in the nomenclature.
 
@@ -50,19 +56,27 @@ class DsoClearing(Labelled):
         P^sched of the last pass [MW].
     grid : LinDistFlow
         The grid model that was used.
-    solves : int
-        How many LPs were solved.
+    work : Work
+        LPs solved, passes of feeders and periods that the merit order decided, time inside
+        the solver.
     """
 
     losses: LossTerms
     scheduled_import: xr.DataArray
     grid: LinDistFlow
-    solves: int
+    work: Work
 
     @property
     def recourse(self) -> xr.Dataset:
         """s± and z± by flat bus label [MW, Mvar]."""
         return self.flat[[public(name) for name in RECOURSE]]
+
+    def of_periods(self, periods: NDArray[np.intp]) -> DsoClearing:
+        """Return the clearing of some periods, by position."""
+        at = {PERIOD: periods}
+        terms = (getattr(self.losses, field.name).isel(at) for field in fields(LossTerms))
+        imports = self.scheduled_import.isel(at)
+        return replace(self, flat=self.flat.isel(at), losses=LossTerms(*terms), scheduled_import=imports)
 
     def require(self) -> DsoClearing:
         """Return the clearing, or raise the error of the first feeder and period without one.
@@ -79,11 +93,6 @@ class DsoClearing(Labelled):
                 where = f"feeder={labels[FEEDER][feeder]}, period={labels[PERIOD][t]}"
                 raise failure(outcome, what="The DSO's clearing", where=where, status=outcome.value)
         return self
-
-
-def public(variable: str) -> str:
-    """Return the public name of a model's variable: ``Bus-unserved`` → ``unserved``."""
-    return variable.partition("-")[2]
 
 
 def clear_dso(
@@ -123,111 +132,172 @@ def clear_dso(
     plan = market.feeders.data
     terms = lossless(market.feeders)
     imports = linear_flow(market.feeders, terms, bare(plan.p_scheduled), bare(plan.q_scheduled)).p_interface
-    unknown, solves = xr.zeros_like(imports, dtype=bool), 0
-    cleared = _one_pass(market, terms, imports, grid, solver)
-    solves += cleared.answers.solves
+    unknown = xr.zeros_like(imports, dtype=bool)
+    passes = _Passes(market, grid, solver or SolverOptions())
+    values = passes.clear(terms, imports)
     if grid.loss_passes:
         true = bare(scheduled(market).p_interface)
         unknown, imports = true.isnull(), true.fillna(imports)
     for _ in range(grid.loss_passes):
-        p, q = injections(market, cleared.values.activation, cleared.values)
-        terms = linearise(market.feeders, _state_to_linearise(market, cleared.values, p, q), grid.losses)
-        cleared = _one_pass(market, terms, imports, grid, solver)
-        solves += cleared.answers.solves
-    flat = _with_ac_check(market, _without_schedule(market, cleared.values, unknown), imports)
-    return DsoClearing(flat=freeze(describe(flat)), losses=terms, scheduled_import=imports, grid=grid, solves=solves)
+        p, q = injections(market, values.activation, values)
+        terms = linearise(market.feeders, _state_to_linearise(market, values, p, q), grid.losses)
+        values = passes.clear(terms, imports)
+    flat = _with_ac_check(market, _without_schedule(market, values, unknown), imports)
+    return DsoClearing(flat=freeze(describe(flat)), losses=terms, scheduled_import=imports, grid=grid, work=passes.work)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    values: xr.Dataset
-    answers: BlockAnswers
+class _Passes:
+    """The passes of one clearing: merit order first, an LP where a limit of the grid has a part in it.
 
-
-def _one_pass(
-    market: BalancingMarket,
-    losses: LossTerms,
-    imports: xr.DataArray,
-    grid: LinDistFlow,
-    solver: SolverOptions | None,
-) -> _Pass:
-    import linopy
-
-    with linopy.options as options:
-        options.set_value(semantics="v1")
-        model = clearing_model(market, losses, imports, grid)
-        model.add_objective(clearing_cost(model, market, market.bids.data.price))
-        program = program_of(model)
-        blocks = components(program)
-        answers = solve_blocks(program, solver, block_of_column=blocks, then=_ranks(model, market, program))
-        write_back(model, program, answers.x, answers.dual, float(np.nansum(answers.objective)))
-        return _Pass(_values(model, market, _outcomes(model, market, program, answers)), answers)
-
-
-def _ranks(model: linopy.Model, market: BalancingMarket, program: Program) -> list[Floats]:
-    """Return the tie rule's costs by column."""
-    place = np.full(int(program.columns.max()) + 1, -1)
-    place[program.columns] = np.arange(len(program.columns))
-    ranks = []
-    for name, weights in tie_costs(model, market).items():
-        variable = model.variables["Bid-activation" if name == "order" else name]
-        cost = np.zeros(len(program.columns))
-        cost[place[variable.labels.values.ravel()]] = weights.transpose(*variable.labels.dims).values.ravel()
-        ranks.append(cost)
-    return ranks
-
-
-def _outcomes(model: linopy.Model, market: BalancingMarket, program: Program, answers: BlockAnswers) -> xr.DataArray:
-    """Return the worst outcome of the blocks of each feeder and period, (feeder, period).
-
-    A branch without impedance or losses leaves voltages, or reactive flows, in blocks of
-    their own: a feeder's period has a clearing when all of them have.
+    The LP is built when it is first needed, and refilled from then on.
     """
+
+    def __init__(self, market: BalancingMarket, grid: LinDistFlow, solver: SolverOptions) -> None:
+        self._market, self._grid, self._solver = market, grid, solver
+        self._built: ClearingProgram | None = None
+        self._blocks: BlockSolver | None = None
+        self.work = Work()
+
+    def clear(self, losses: LossTerms, imports: xr.DataArray) -> xr.Dataset:
+        """Return the clearing of one pass under its public names."""
+        market = self._market
+        stacked = clear_by_merit_order(market, losses, imports, self._grid)
+        decided = stacked.decided & self._solver.screening
+        self.work += Work(screened=int(decided.sum()))
+        values = _described(market, stacked.values)
+        if bool(decided.all()):
+            return values.assign(status=xr.zeros_like(decided, dtype=np.int8), screened=decided)
+        found, status = self._solve(losses, imports, ~decided, stacked)
+        status = status.where(~decided, 0).astype(np.int8)
+        keep = _where(decided, market)
+        merged = {
+            name: array.where(keep[array.dims[0]], found[name]) if PERIOD in array.dims else array
+            for name, array in values.items()
+        }
+        known = without(values.assign(merged), status != 0, market)
+        return known.assign(price=values.price, status=status, screened=decided)
+
+    def _solve(
+        self, losses: LossTerms, imports: xr.DataArray, wanted: xr.DataArray, stacked: Screened
+    ) -> tuple[xr.Dataset, xr.DataArray]:
+        """Solve the LPs of some feeders and periods; return all values, and the outcome of each of them."""
+        market = self._market
+        if self._built is None:
+            self._built = read_clearing(market, self._grid)
+        built = self._built
+        program = built.at(losses, imports)
+        if self._blocks is None:
+            self._blocks = BlockSolver(program, self._solver)
+        blocks = self._blocks
+        case = cases_of_columns(built.model, market, program.columns)
+        asked = np.zeros(blocks.count, dtype=bool)
+        asked[np.asarray(blocks.block_of_column)[wanted.values.ravel()[case]]] = True
+        answers = blocks.solve(program, wanted=asked, then=built.ranks)
+        self.work += answers.work
+        write_back(built.model, program, answers.x, answers.dual, float(np.nansum(answers.objective)))
+        codes = np.array([STATUS[outcome] for outcome in answers.outcome], dtype=np.int8)
+        worst = np.zeros(wanted.size, dtype=np.int8)
+        np.maximum.at(worst, case, codes[answers.block_of_column])
+        status = wanted.copy(data=worst.reshape(wanted.shape))
+        free = _unlimited(built, program, answers, case, wanted)
+        return _values(built.model, market, stacked, free), status
+
+
+def _unlimited(
+    built: ClearingProgram, program: Program, answers: BlockAnswers, case: np.ndarray, like: xr.DataArray
+) -> xr.DataArray:
+    """Return the feeders and periods in whose LP no limit of the grid has a price, and no recourse a volume."""
+    limited = np.zeros(like.size, dtype=bool)
+    model = built.model
+    for name in ("Bus-v_sq", *RECOURSE):
+        at = np.searchsorted(program.columns, model.variables[name].labels.values.ravel())
+        size = answers.reduced_cost[at] if name == "Bus-v_sq" else answers.x[at]
+        # the voltage of a root is given, not limited
+        held = program.lower[at] < program.upper[at]
+        np.logical_or.at(limited, case[at], held & (np.abs(size) > ZERO))
+    if "Line-s_max" in model.constraints:
+        at = np.searchsorted(program.rows, model.constraints["Line-s_max"].labels.values.ravel())
+        # the case of a row is that of any of its columns
+        first = program.matrix.indices[program.matrix.indptr[at]]
+        np.logical_or.at(limited, case[first], np.abs(answers.dual[at]) > ZERO)
+    return like.copy(data=~limited.reshape(like.shape))
+
+
+def _where(of_case: xr.DataArray, market: BalancingMarket) -> dict[Hashable, xr.DataArray]:
+    """Look a flag (feeder, period) up at every bus and bid too: by the first dimension of what it is for."""
+    found: dict[Hashable, xr.DataArray] = {FEEDER: of_case}
+    for dim, data, owner in ((BUS, market.feeders.data, "bus_feeder"), (BID, market.bids.data, "bid_feeder")):
+        at = xr.DataArray(data[owner].values, dims=dim, coords={dim: data.indexes[dim]})
+        found[dim] = of_case.sel({FEEDER: at}).drop_vars(FEEDER)
+    return found
+
+
+def cases_of_columns(model: linopy.Model, market: BalancingMarket, columns: Ints) -> Ints:
+    """Return the feeder and period of every column, as a position in a raveled (feeder, period) array."""
     names, bids = market.feeder_names, market.bids.data
     owner = {BUS: market.feeders.feeder_of, BID: pd.Series(bids.bid_feeder.values, index=bids.indexes[BID])}
-    codes = np.array([STATUS[outcome] for outcome in answers.outcome], dtype=np.int8)
-    worst = np.zeros((len(names), len(market.periods)), dtype=np.int8)
+    case = np.zeros(len(columns), dtype=np.int64)
     for name in model.variables:
         variable = model.variables[name]
         dim = next(d for d in (FEEDER, BUS, BID) if d in variable.dims)
-        labels = variable.labels.transpose(dim, PERIOD, ...)
+        labels = variable.labels.transpose(dim, ..., PERIOD)
         of = labels.indexes[dim]
-        feeder = positions(names, of if dim == FEEDER else owner[dim].loc[of].to_numpy())
-        found = codes[answers.block_of_column[np.searchsorted(program.columns, labels.values)]]
-        np.maximum.at(worst, feeder, found if found.ndim == 2 else found.max(axis=2))
-    return xr.DataArray(worst, dims=(FEEDER, PERIOD), coords={FEEDER: names, PERIOD: market.periods})
+        feeder = np.asarray(positions(names, of if dim == FEEDER else owner[dim].loc[of].to_numpy()))
+        periods = len(market.periods)
+        at = (feeder * periods).reshape(-1, *[1] * (labels.ndim - 1)) + np.arange(periods)
+        case[np.searchsorted(columns, labels.values)] = np.broadcast_to(at, labels.shape)
+    return case
 
 
-def _values(model: linopy.Model, market: BalancingMarket, status: xr.DataArray) -> xr.Dataset:
+def _values(model: linopy.Model, market: BalancingMarket, stacked: Screened, unlimited: xr.DataArray) -> xr.Dataset:
     """Read the solved model into arrays under their public names."""
-    duration = bare(market.duration)
-    dual = {name: model.constraints[name].dual for name in model.constraints}
-    solved = {name: model.variables[name].solution for name in model.variables}
+    duration, buses = bare(market.duration), market.feeders.data.indexes[BUS]
+    dual = {name: model.constraints[name].dual for name in BALANCES if name in model.constraints}
+    solved = {name: bare(model.variables[name].solution) for name in model.variables}
     # price = dual / Δ; the root's price is the dual of the interface balance
     root_price = dual["Interface-balance"]
-    nodal = xr.concat([root_price, dual["Bus-nodal_balance"]], dim=BUS) / duration
-    reactive = xr.concat([xr.zeros_like(root_price), dual["Bus-reactive_balance"]], dim=BUS) / duration
-    buses = market.feeders.data.indexes[BUS]
-    price = bare(market.bids.data.price)
-    sign = bare(market.bids.sign)
-    direction = direction_sign()
+    both = [root_price], [xr.zeros_like(root_price)]
+    if len(market.feeders.branches):
+        both = [root_price, dual["Bus-nodal_balance"]], [xr.zeros_like(root_price), dual["Bus-reactive_balance"]]
+    nodal, reactive = (bare(xr.concat(parts, dim=BUS).sel({BUS: buses}) / duration) for parts in both)
     a, g = solved["Bid-activation"], solved["Interface-tbm"]
-    of_bids = duration * per_feeder(sign * price * a, market)
-    of_tbm = duration * (direction * bare(market.tbm.tbm_price) * g).sum(DIRECTION, skipna=False)
-    named = {
+    # where no limit counts, prices follow the rule of the merit order, also where the LP's dual is not unique
+    by_rule = root_prices(stacked.stacks, a, g)
+    owner = positions(market.feeder_names, market.feeders.feeder_of.to_numpy())
+    factor = stacked.stacks.factor.copy()
+    factor[1, positions(buses, market.feeders.roots.to_numpy())] = 0.0
+    free = _where(unlimited, market)[BUS]
+    nodal, reactive = (
+        price.transpose(BUS, PERIOD).where(~free, by_rule[owner] * of)
+        for price, of in zip((nodal, reactive), factor, strict=True)
+    )
+    named: dict[str, xr.DataArray] = {
         "activation": a,
         "tbm_volume": g,
-        "nodal_price": nodal.sel({BUS: buses}),
-        "reactive_price": reactive.sel({BUS: buses}),
-        "voltage": np.sqrt(solved["Bus-v_sq"].clip(min=0.0)),
+        "nodal_price": nodal,
+        "reactive_price": reactive,
+        "voltage": solved["Bus-v_sq"].clip(min=0.0) ** 0.5,
         "p_flow": solved["Line-p"].reindex({BUS: buses}),
         "q_flow": solved["Line-q"].reindex({BUS: buses}),
         **{public(name): solved[name].reindex({BUS: buses}) for name in RECOURSE},
-        "clearing_cost": of_bids + of_tbm,
     }
+    return _described(market, xr.Dataset({name: bare(array) for name, array in named.items()}))
+
+
+def _described(market: BalancingMarket, values: xr.Dataset) -> xr.Dataset:
+    """Return a clearing's arrays with what follows from them, their labels, and no recourse where none is given."""
+    sign, price, duration = bare(market.bids.sign), bare(market.bids.data.price), bare(market.duration)
+    prices = direction_sign() * bare(market.tbm.tbm_price)
+    of_bids = duration * per_feeder(sign * price * values.activation, market)
+    of_tbm = duration * (prices * values.tbm_volume).sum(DIRECTION, skipna=False)
+    nothing = xr.zeros_like(values.nodal_price)
+    roots = market.feeders.data.depth == 0
+    recourse = {public(name): nothing if name in RECOURSE[:2] else nothing.where(~bare(roots)) for name in RECOURSE}
     coords = {**market.bids.data[list(BID_COORDS)].coords, **market.feeders.data[list(BUS_COORDS)].coords}
-    values = without(xr.Dataset({name: bare(array) for name, array in named.items()}), status != 0, market)
-    return values.assign(price=price, status=status).assign_coords(coords)
+    full = values.assign({name: array for name, array in recourse.items() if name not in values})
+    full = full.assign(clearing_cost=of_bids + of_tbm, price=price)
+    order = {FEEDER: 0, BID: 0, BUS: 0, DIRECTION: 1, PERIOD: 2}
+    return full.transpose(*sorted(full.dims, key=lambda dim: order.get(str(dim), 1))).assign_coords(coords)
 
 
 def per_feeder(per_bid: xr.DataArray, market: BalancingMarket) -> xr.DataArray:
@@ -242,7 +312,7 @@ def per_feeder(per_bid: xr.DataArray, market: BalancingMarket) -> xr.DataArray:
 def _state_to_linearise(market: BalancingMarket, values: xr.Dataset, p: xr.DataArray, q: xr.DataArray) -> xr.Dataset:
     """Return the AC state of a clearing; the linear one where the power flow has no solution."""
     linear = values[["voltage", "p_flow", "q_flow"]].rename(voltage="v")
-    return state_or_linear(ac_state(market, p, q), linear)
+    return state_or_linear(ac_state(market, p, q), lambda: linear)
 
 
 def _without_schedule(market: BalancingMarket, values: xr.Dataset, unknown: xr.DataArray) -> xr.Dataset:

@@ -6,28 +6,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from hiermarket.labels import BID, BUS, FEEDER, LINE, PERIOD
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, Labelled, freeze, positions
-from hiermarket.solving.blocks import components, solve_blocks
-from hiermarket.solving.program import program_of, write_back
+from hiermarket.solving.blocks import Work
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
 from hiermarket.stages.interface import InterfaceOffers, exchange_offers, interface_offers
 from hiermarket.stages.tso_model import (
     GRID_BID,
     GRID_BUS,
-    OF_BIDS,
-    OF_GRID,
     grid_bids,
     grid_buses,
     interface_buses,
     needs,
     offers_of_grid,
-    tie_costs,
-    tso_problem,
 )
+from hiermarket.stages.tso_periods import clear_periods
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +36,8 @@ if TYPE_CHECKING:
     from hiermarket.stages.capability import Forwarded
     from hiermarket.stages.dso_clearing import DsoClearing
 
-#: Most columns of bids in one labelled model: as many periods as fit are built at once, one at least.
-MOST_COLUMNS = 500_000
+#: Most bids by periods that are cleared at once: about 0.2 kB of memory each.
+MOST_COLUMNS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +53,12 @@ class TsoClearing(Labelled):
     ----------
     grid_bids : Bids
         The bids of the transmission grid that took part.
-    solves : int
-        How many LPs were solved.
+    work : Work
+        LPs solved, periods that the merit order decided, time inside the solver.
     """
 
     grid_bids: Bids
-    solves: int
+    work: Work
 
     def require(self) -> TsoClearing:
         """Return the clearing, or raise the error of the first period without one.
@@ -80,7 +77,7 @@ class TsoClearing(Labelled):
 
     def of_feeders(self, names: Sequence[str]) -> TsoClearing:
         """Return what the clearing says of some feeders and their bids, and of the whole grid."""
-        mine = np.flatnonzero(np.isin(self.flat["bid_feeder"].values, list(names)))
+        mine = np.flatnonzero(positions(pd.Index(list(names)), self.flat["bid_feeder"].values) >= 0)
         part = self.flat.isel({BID: mine}).sel({FEEDER: list(names)})
         return replace(self, flat=freeze(part))
 
@@ -154,65 +151,36 @@ def clear_offers(
     solver : SolverOptions, optional
         Tolerances and limits.
     most_columns : int
-        Most columns of bids that one labelled model holds; the result does not depend on it.
+        Most bids by periods that are cleared at once, for memory; the result does not depend
+        on it.
 
     Returns
     -------
     TsoClearing
         See `clear_tso`.
     """
-    import linopy
-
     need = needs(side, offers.exchange)
     own = grid_bids(side, need, offers)
     whole = replace(side, transmission=replace(side.transmission, bids=own))
-    parts: list[dict[str, Floats]] = []
-    solves = 0
-    with linopy.options as options:
-        options.set_value(semantics="v1")
-        for periods in _chunks(whole, offers, most_columns):
-            at = {PERIOD: periods}
-            some = InterfaceOffers(offers.flat.isel(at))
-            part, count = _clear_some(whole.of_periods(periods), need.isel(at), some, solver)
-            parts.append(part)
-            solves += count
-    values = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
-    return TsoClearing(freeze(describe(_labelled(values, whole, offers, need))), grid_bids=own, solves=solves)
+    found = []
+    for some in _chunks(offers, most_columns):
+        at = {PERIOD: some}
+        part = InterfaceOffers(offers.flat.isel(at))
+        found.append(clear_periods(whole.of_periods(some), need.isel(at), part, solver))
+    values = {name: np.concatenate([part[name] for part, _ in found], axis=-1) for name in found[0][0]}
+    return TsoClearing(
+        freeze(describe(_labelled(values, whole, offers, need))),
+        grid_bids=own,
+        work=sum((work for _, work in found), start=Work()),
+    )
 
 
-def _chunks(side: TsoSide, offers: InterfaceOffers, most_columns: int) -> list[slice]:
-    """Cut the periods into runs of at most so many columns of bids, of one period at least."""
-    volumes = [offers.flat["forwarded"], offers.flat["forwarded_undo"], offers_of_grid(side).data["volume"]]
-    columns = sum(int((volume.values > 0).any(axis=1).sum()) for volume in volumes)
-    size, count = max(1, most_columns // max(1, columns)), len(side.periods)
+def _chunks(offers: InterfaceOffers, most_columns: int) -> list[slice]:
+    """Cut the periods into runs in which there are at most so many bids and undos, of one period at least."""
+    volumes = [offers.flat[name].values for name in ("forwarded", "forwarded_undo")]
+    columns = sum(int((volume > 0).any(axis=1).sum()) for volume in volumes)
+    size, count = max(1, most_columns // max(1, columns)), offers.flat.sizes[PERIOD]
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def _clear_some(
-    side: TsoSide, need: xr.DataArray, offers: InterfaceOffers, solver: SolverOptions | None
-) -> tuple[dict[str, Floats], int]:
-    """Clear some periods; return the values by name, period last, and how many LPs were solved."""
-    problem = tso_problem(side, need, offers)
-    model = problem.model
-    program = program_of(model)
-    blocks = components(program)
-    answers = solve_blocks(program, solver, block_of_column=blocks, then=tie_costs(problem, program))
-    write_back(model, program, answers.x, answers.dual, float(np.nansum(answers.objective)))
-    # every island of the grid is a block of its own: a period has a clearing when all have
-    label = model.variables["Bus-unserved"].labels.transpose(BUS, PERIOD).values
-    codes = np.array([list(Outcome).index(outcome) for outcome in answers.outcome], dtype=np.int8)
-    worst = codes[blocks[np.searchsorted(program.columns, label)]].max(axis=0)
-    change = problem.solution(OF_BIDS[0], offers.flat.sizes[BID]) - problem.solution(OF_BIDS[1], offers.flat.sizes[BID])
-    values = {
-        "change": change,
-        "grid_activation": problem.solution(OF_BIDS[2], offers_of_grid(side).data.sizes[BID]),
-        "grid_price": model.constraints["Bus-nodal_balance"].dual.transpose(BUS, PERIOD).values / side.duration.values,
-        **{public: model.variables[name].solution.transpose(..., PERIOD).values for public, name in OF_GRID.items()
-           if name in model.variables},
-    }  # fmt: skip
-    for array in values.values():
-        array[..., worst != 0] = np.nan
-    return {**values, "grid_status": worst}, answers.solves
 
 
 def _labelled(values: dict[str, Floats], side: TsoSide, offers: InterfaceOffers, need: xr.DataArray) -> xr.Dataset:

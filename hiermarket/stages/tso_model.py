@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import linopy
 
     from hiermarket.market.tso_side import TsoSide
-    from hiermarket.solving.program import Floats, Ints, Program
+    from hiermarket.solving.program import Floats, Ints
     from hiermarket.stages.interface import InterfaceOffers
 
 GRID_BUS, GRID_BID = "grid_bus", "grid_bid"
@@ -27,40 +27,31 @@ GRID_BUS, GRID_BID = "grid_bus", "grid_bid"
 #: The one bus of a TSO without a grid, and its one provider.
 ONE_BUS, TBM = "transmission", "TBM"
 
-#: The model's variables of bids, in the order in which ties are decided.
-OF_BIDS = ("Bid-change", "Bid-undo", "GridBid-activation")
-
-#: Public name → variable of the grid.
-OF_GRID = {"grid_unserved": "Bus-unserved", "grid_spilled": "Bus-spilled", "line_flow": "Line-flow"}
+#: The model's variables of bids, and the dimension of the blocks at a bus.
+OF_BLOCKS, OF_GRID_BIDS, SLOT = "Block-activation", "GridBid-activation", "slot"
 
 
-@dataclass(frozen=True, slots=True)
-class TsoProblem:
-    """The labelled model of some periods, and what reading it needs.
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """Price blocks at the buses, beside the bids of the grid itself; arrays (bus, slot, period).
 
     Attributes
     ----------
-    model : linopy.Model
-        Variables ``Bid-change, Bid-undo (bid, period)`` of the bids that have a volume there,
-        ``GridBid-activation (grid_bid, period)``, ``Bus-unserved, Bus-spilled (bus,
-        period)`` and the flows of the grid; rows ``Bus-nodal_balance`` and those of the
-        flows.
-    place : mapping name → int array
-        Of each variable of `OF_BIDS`, the position of its bids among all bids.
-    first : mapping name → int
-        Rank of the first of all bids of each variable where ties are decided.
+    volume : array
+        MW of the bid; 0 where a bus has fewer blocks.
+    price : array
+        EUR/MWh.
+    factor, sign : arrays
+        MW at the bus per MW of the bid; whether it adds to the supply or takes of it.
+    rank : array
+        Place in the order in which ties are decided.
     """
 
-    model: linopy.Model
-    place: dict[str, Ints]
-    first: dict[str, int]
-
-    def solution(self, name: str, count: int) -> Floats:
-        """Return the solution of a variable of bids for all of them, (count, period); 0 without a column."""
-        values = np.zeros((count, self.model.variables["Bus-unserved"].sizes[PERIOD]))
-        if len(self.place[name]):
-            values[self.place[name]] = self.model.variables[name].solution.transpose(..., PERIOD).values
-        return values
+    volume: Floats
+    price: Floats
+    factor: Floats
+    sign: Floats
+    rank: Floats
 
 
 def interface_buses(side: TsoSide) -> pd.Series:
@@ -125,7 +116,7 @@ def offers_of_grid(side: TsoSide) -> Bids:
     return side.transmission.bids
 
 
-def tso_problem(side: TsoSide, need: xr.DataArray, offers: InterfaceOffers) -> TsoProblem:
+def tso_model(side: TsoSide, need: xr.DataArray, blocks: Blocks) -> linopy.Model:
     """Build the model (18).
 
     Parameters
@@ -133,9 +124,16 @@ def tso_problem(side: TsoSide, need: xr.DataArray, offers: InterfaceOffers) -> T
     side : TsoSide
         Grid with its bids, durations and the value of lost load, in the periods of the model.
     need : DataArray (bus, period)
-        W [MW].
-    offers : InterfaceOffers
-        What the DSOs forward, in these periods.
+        W [MW], less what is supplied by bids that the model does not hold.
+    blocks : Blocks
+        Bids of the DSOs by bus.
+
+    Returns
+    -------
+    linopy.Model
+        Variables ``Block-activation (bus, slot, period)``, ``GridBid-activation (grid_bid,
+        period)``, ``Bus-unserved, Bus-spilled (bus, period)`` and the flows of the grid; rows
+        ``Bus-nodal_balance`` and those of the flows.
     """
     import linopy
 
@@ -144,21 +142,23 @@ def tso_problem(side: TsoSide, need: xr.DataArray, offers: InterfaceOffers) -> T
     unserved, spilled = (
         model.add_variables(lower=0, coords=[buses, periods], name=name) for name in ("Bus-unserved", "Bus-spilled")
     )
-    supply = unserved - spilled
+    data = offers_of_grid(side).data.rename({BID: GRID_BID})
+    sign = bare(offers_of_grid(side).sign).rename({BID: GRID_BID})
+    y = model.add_variables(lower=0, upper=bare(data["volume"]), name=OF_GRID_BIDS)
+    at = pd.Series(data["bid_bus"].values, index=data.indexes[GRID_BID], name="at")
+    supply = (sign * y).groupby(at).sum().rename(at=BUS).reindex({BUS: buses}).fillna(0) + unserved - spilled
     # (18)  Σ_t Δ_t [ Σ σ π y + Σ σ π^F z + VOLL (s⁺ + s⁻) ]                                  [EUR]
-    cost = (side.rules.value_of_lost_load * duration * (1 * unserved + 1 * spilled)).sum()
-    place: dict[str, Ints] = {}
-    for name, volume, sign, price, factor, at in _supplies(side, offers):
-        # a bid without any volume in these periods needs no column
-        place[name] = np.flatnonzero((volume.values > 0).any(axis=1))
-        if not len(place[name]):
-            continue
-        some = {volume.dims[0]: place[name]}
-        z = model.add_variables(lower=0, upper=volume.isel(some), name=name)
-        hung = pd.Series(at[place[name]], index=volume.indexes[volume.dims[0]][place[name]], name="at")
-        delivered = ((sign * factor).isel(some) * z).groupby(hung).sum().rename(at=BUS)
-        supply = supply + delivered.reindex({BUS: buses}).fillna(0)
-        cost = cost + ((duration * sign * price).isel(some) * z).sum()
+    lost = side.rules.value_of_lost_load * duration * (1 * unserved + 1 * spilled)
+    cost = ((duration * sign * bare(data["price"])) * y).sum() + lost.sum()
+    if blocks.volume.size:
+        slots = {BUS: buses, SLOT: np.arange(blocks.volume.shape[1]), PERIOD: periods}
+        volume, price, factor, of_block = (
+            xr.DataArray(array, coords=slots, dims=list(slots))
+            for array in (blocks.volume, blocks.price, blocks.factor, blocks.sign)
+        )
+        z = model.add_variables(lower=0, upper=volume, name=OF_BLOCKS)
+        supply = supply + ((of_block * factor) * z).sum(SLOT)
+        cost = cost + ((duration * of_block * price) * z).sum()
     grid = side.transmission.grid
     demand = need
     if grid is not None:
@@ -167,37 +167,31 @@ def tso_problem(side: TsoSide, need: xr.DataArray, offers: InterfaceOffers) -> T
     # (18)  P0 + Σ σ y + Σ σ φ z + s⁺ − s⁻ − Σ f_out + Σ f_in = W                      ∀ buses, t   [MW]
     model.add_constraints(supply == demand, name="Bus-nodal_balance")
     model.add_objective(cost)
-    count = offers.flat.sizes[BID]
-    return TsoProblem(model, place, dict(zip(OF_BIDS, (0, count, 2 * count), strict=True)))
+    return model
 
 
-def _supplies(
-    side: TsoSide, offers: InterfaceOffers
-) -> list[tuple[str, xr.DataArray, xr.DataArray, xr.DataArray, xr.DataArray, np.ndarray]]:
-    """Return name, volume, σ, price, factor (bid, period) and bus of each kind of bid."""
-    flat, grid_offers = offers.flat, offers_of_grid(side)
-    data = grid_offers.data.rename({BID: GRID_BID})
-    own, price, factor = (bare(flat[name]) for name in ("forwarded", "forward_price", "interface_factor"))
-    at = interface_buses(side).loc[flat["bid_feeder"].values].to_numpy()
-    sign = offers.sign
-    grid_sign = bare(grid_offers.sign).rename({BID: GRID_BID})
-    volumes = (own, bare(flat["forwarded_undo"]), bare(data["volume"]))
-    return [
-        (OF_BIDS[0], volumes[0], sign, price, factor, at),
-        (OF_BIDS[1], volumes[1], -sign, price, factor, at),
-        (OF_BIDS[2], volumes[2], grid_sign, bare(data["price"]), xr.ones_like(volumes[2]), data["bid_bus"].values),
-    ]
+def tie_costs(model: linopy.Model, columns: Ints, blocks: Blocks, first_rank: int) -> list[Floats]:
+    """Return the further costs by column that decide ties: gross activation, then the order of the bids.
 
-
-def tie_costs(problem: TsoProblem, program: Program) -> list[Floats]:
-    """Return the further costs by column that decide ties: gross activation, then the order of the bids."""
-    gross, order = np.zeros(len(program.columns)), np.zeros(len(program.columns))
-    for name, place in problem.place.items():
-        if not len(place):
-            continue
-        labels = problem.model.variables[name].labels.transpose(..., PERIOD).values
-        at = np.searchsorted(program.columns, labels)
+    Parameters
+    ----------
+    model : linopy.Model
+        Of `tso_model`.
+    columns : int array
+        Labels of the columns.
+    blocks : Blocks
+        The blocks of the model.
+    first_rank : int
+        The rank of the first bid of the transmission grid: forwarded bids come before.
+    """
+    gross, order = np.zeros(len(columns)), np.zeros(len(columns))
+    of_grid = model.variables[OF_GRID_BIDS].labels.transpose(GRID_BID, PERIOD).values
+    ranks = [(of_grid, first_rank + np.arange(float(len(of_grid)))[:, None])]
+    if blocks.volume.size:
+        ranks.append((model.variables[OF_BLOCKS].labels.transpose(BUS, SLOT, PERIOD).values, blocks.rank))
+    for labels, rank in ranks:
+        at = np.searchsorted(columns, labels)
         gross[at] = 1.0
         # earlier bids weigh less: of equal volumes the earlier one is taken
-        order[at] = np.sqrt(1.0 + problem.first[name] + place)[:, None]
+        order[at] = np.sqrt(1.0 + rank)
     return [gross, order]

@@ -9,6 +9,7 @@ import xarray as xr
 
 from hiermarket.network.losses import LossTerms
 from hiermarket.schema import freeze, join_flat
+from hiermarket.solving.blocks import Work
 from hiermarket.stages.coordination import AsBid, LocalStages, OneLeader, Options
 
 if TYPE_CHECKING:
@@ -62,12 +63,12 @@ def join_stages(market: BalancingMarket, parts: Sequence[LocalStages]) -> LocalS
         flat=freeze(join_flat([part.clearing.flat for part in parts])),
         losses=_join_losses([part.clearing.losses for part in parts]),
         scheduled_import=xr.concat([part.clearing.scheduled_import for part in parts], dim="feeder"),
-        solves=sum(part.clearing.solves for part in parts),
+        work=sum((part.clearing.work for part in parts), start=Work()),
     )
     forwarded = replace(
         first.forwarded,
         flat=freeze(join_flat([part.forwarded.flat for part in parts])),
-        solves=sum(part.forwarded.solves for part in parts),
+        work=sum((part.forwarded.work for part in parts), start=Work()),
     )
     order = market.bids.data.indexes["bid"]
     return LocalStages(

@@ -117,7 +117,7 @@ class Part:
     bytes: int = 0
     checksum: str = ""
     seconds: float = 0.0
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)
     failed: tuple[FailedPeriod, ...] = ()
     notes: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()

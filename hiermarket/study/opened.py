@@ -112,9 +112,9 @@ class StudyResults:
         return tuple(dict.fromkeys(note for part in self.parts for note in part.notes))
 
     @property
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> Mapping[str, float]:
         """What was solved, over all parts."""
-        total: dict[str, int] = {}
+        total: dict[str, float] = {}
         for part in self.parts:
             for name, number in part.counts.items():
                 total[name] = total.get(name, 0) + number

@@ -14,6 +14,7 @@ from hiermarket.network.losses import LossTerms
 from hiermarket.results.netcdf import write_results
 from hiermarket.results.results import flat_bidding, flat_inputs, storable
 from hiermarket.schema import freeze
+from hiermarket.solving.blocks import Work
 from hiermarket.stages.baseline import Alone
 from hiermarket.stages.capability import Forwarded
 from hiermarket.stages.dso_clearing import DsoClearing
@@ -92,7 +93,7 @@ def local_groups(local: LocalStages, alone: Alone) -> dict[str, xr.Dataset]:
         "input": flat_inputs(local.market),
         "clearing": local.clearing.flat,
         STATE: _state(local.clearing),
-        "forwarded": local.forwarded.flat.assign_attrs(numbers(local.forwarded)),
+        "forwarded": local.forwarded.flat.assign_attrs(dataclasses.asdict(local.forwarded.work)),
         "baseline": alone.flat,
     }
     if local.bidding:
@@ -112,20 +113,18 @@ def read_local(path: Path, options: Options) -> tuple[DsoClearing, Forwarded, Al
     """
     state = read_group(path, STATE)
     losses = {str(name).removeprefix("losses."): a for name, a in state.items() if str(name).startswith("losses.")}
-    fields: dict[str, Any] = {name: value.item() for name, value in state.attrs.items()}
-    fields |= {str(name): array for name, array in state.items() if not str(name).startswith("losses.")}
+    fields: dict[str, Any] = {str(name): array for name, array in state.items() if not str(name).startswith("losses.")}
     fields["losses"] = LossTerms(**{name: array.rename(None) for name, array in losses.items()})
-    clearing = DsoClearing(flat=freeze(read_group(path, "clearing")), grid=options.grid, **fields)
+    clearing = DsoClearing(flat=freeze(read_group(path, "clearing")), grid=options.grid, work=work_of(state), **fields)
     volumes = read_group(path, "forwarded")
-    counts = {name: value.item() for name, value in volumes.attrs.items()}
-    forwarded = Forwarded(flat=freeze(volumes.drop_attrs(deep=False)), method=options.forwarding, **counts)
+    flat = freeze(volumes.drop_attrs(deep=False))
+    forwarded = Forwarded(flat=flat, method=options.forwarding, work=work_of(volumes))
     return clearing, forwarded, Alone(freeze(read_group(path, "baseline")))
 
 
-def numbers(stage: object) -> dict[str, int | float]:
-    """Return the fields of a frozen result that are numbers."""
-    values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}  # type: ignore[arg-type]  # a dataclass
-    return {name: value for name, value in values.items() if isinstance(value, int | float)}
+def work_of(stored: xr.Dataset) -> Work:
+    """Read what a stage has cost back from the attributes of its group."""
+    return Work(**{name: value.item() for name, value in stored.attrs.items()})
 
 
 def _state(clearing: DsoClearing) -> xr.Dataset:
@@ -137,4 +136,4 @@ def _state(clearing: DsoClearing) -> xr.Dataset:
             arrays[field.name] = value
         elif isinstance(value, LossTerms):
             arrays |= {f"{field.name}.{term.name}": getattr(value, term.name) for term in dataclasses.fields(value)}
-    return xr.Dataset(arrays, attrs=numbers(clearing))
+    return xr.Dataset(arrays, attrs=dataclasses.asdict(clearing.work))

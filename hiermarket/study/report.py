@@ -16,7 +16,8 @@ WORDS: Final = {
     "led": "Batches with a leader",
     "periods": "Clearings (feeders × periods)",
     "solves": "LPs solved",
-    "screened": "Clearings without an LP",
+    "screened": "LPs left out: no limit of a grid counts",
+    "seconds": "Seconds inside the solver",
 }
 
 
@@ -36,7 +37,7 @@ def study_report(results: StudyResults) -> list[Table]:
     """
     plan, now = results.standing.plan, results.standing
     size = sum(part.bytes for part in results.parts) / 1e6
-    counts: list[list[float | str]] = [[WORDS.get(name, name), str(n)] for name, n in results.counts.items()]
+    counts: list[list[float | str]] = [[WORDS.get(name, name), f"{n:,.6g}"] for name, n in results.counts.items()]
     rows: list[list[float | str]] = [
         ["Feeders", str(len(results.feeders))],
         ["Feeders without results", str(len(results.missing))],

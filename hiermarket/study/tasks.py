@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from hiermarket.errors import HiermarketError, MarketWarning
@@ -23,7 +23,7 @@ from hiermarket.stages.settlement import settle_feeders
 from hiermarket.study.batches import options_for
 from hiermarket.study.digest import digest_of_file
 from hiermarket.study.manifest import LED, WHOLE, FailedPeriod, Part, Phase, failed_in
-from hiermarket.study.parts import local_groups, numbers, read_local, write_part
+from hiermarket.study.parts import local_groups, read_local, write_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ class Computed:
     """The groups of a part's file, and what its line of the manifest says of them."""
 
     groups: Mapping[str, xr.Dataset]
-    counts: Mapping[str, int]
+    counts: Mapping[str, float]
     failed: tuple[FailedPeriod, ...] = ()
     slices: tuple[str, ...] = ()
 
@@ -98,11 +98,9 @@ class LocalJob:
         local = local_stages(market, options_for(market, options))
         groups = local_groups(local, feeders_alone(market, grid=options.grid))
         groups["offers"] = interface_offers(local.clearing, local.forwarded).flat
-        counts = {LED: 1} if local.bidding else {}
+        counts: dict[str, float] = {LED: 1} if local.bidding else {}
         counts |= {"periods": local.clearing.flat["status"].size}
-        for stage in (local.clearing, local.forwarded):
-            for name, number in numbers(stage).items():
-                counts[name] = counts.get(name, 0) + int(number)
+        counts |= asdict(local.clearing.work + local.forwarded.work)
         return Computed(groups, counts, failed_in(local.clearing.flat["status"]))
 
 

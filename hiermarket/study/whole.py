@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from hiermarket.labels import FEEDER
 from hiermarket.results.indicators import indicators_of
 from hiermarket.results.totals import Totals, grid_totals, join_totals
 from hiermarket.schema import freeze
+from hiermarket.solving.blocks import Work
 from hiermarket.stages.accounts import ACCOUNT, FEEDER_OF
 from hiermarket.stages.interface import InterfaceOffers, join_offers
 from hiermarket.stages.settlement import Settlement, join_settlements, settle_grid
@@ -80,7 +81,7 @@ class TsoJob:
         groups |= {f"{name}_bids": result.grid_bids.data for name, result in both.items()}
         slices = tuple(digest(slice_of(cleared, names).flat, slice_of(alone, names).flat) for names in self.batches)
         failed = dict.fromkeys((*failed_in(cleared.flat["grid_status"]), *failed_in(alone.flat["grid_status"])))
-        return Computed(groups, {"solves": cleared.solves + alone.solves}, tuple(failed), slices)
+        return Computed(groups, asdict(cleared.work + alone.work), tuple(failed), slices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def shared(accounts: xr.Dataset) -> Settlement:
 
 def read_cleared(path: Path, group: str) -> TsoClearing:
     """Read one of the TSO's clearings, `CLEARED` or `ALONE`, from the file of a `TsoJob`."""
-    return TsoClearing(flat=freeze(read_group(path, group)), grid_bids=read_bids(path, f"{group}_bids"), solves=0)
+    return TsoClearing(flat=freeze(read_group(path, group)), grid_bids=read_bids(path, f"{group}_bids"), work=Work())
 
 
 def slice_of(cleared: TsoClearing, names: Sequence[str]) -> TsoClearing:

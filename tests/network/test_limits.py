@@ -6,8 +6,8 @@ import pytest
 import xarray as xr
 
 from hiermarket.network.feeders import combine
-from hiermarket.network.limits import limits, resources
-from hiermarket.network.linear_flow import linear_flow
+from hiermarket.network.limits import limit_rows, sites, smallest_slack
+from hiermarket.network.linear_flow import State, eliminate, linear_flow
 from hiermarket.network.losses import linearise
 from hiermarket.network.power_flow import power_flow
 from tests.random_markets import random_feeder
@@ -22,101 +22,104 @@ def grid():
     return combine({name: random_feeder(rng, name, size, PERIODS) for name, size in (("n", 6), ("s", 4), ("e", 3))})
 
 
+#: Four resources of two feeders; not in the order of the feeders, none in the last one.
+NODES = {"s one": "s/2", "n one": "n/3", "n two": "n/3", "n root": "n/0", "n three": "n/3"}
+RATIOS = [[0.3, 0.1], [-0.5, 0.2], [0.0, 0.0], [0.7, 0.7], [-0.5, 0.2]]
+
+
 @pytest.fixture(scope="module")
 def who(grid):
-    """Three resources in one feeder, one in the next, none in the last; not in the order of the feeders."""
-    node = pd.Series({"s one": "s/2", "n one": "n/3", "n two": "n/3", "n root": "n/0"}, name="at")
-    ratio = xr.DataArray(
-        [[0.3, 0.1], [-0.5, 0.2], [0.0, 0.0], [0.7, 0.7]],
-        dims=("bid", "period"), coords={"bid": node.index, "period": PERIODS},
-    )  # fmt: skip
-    return resources(grid, node, ratio)
+    node = pd.Series(NODES, name="at")
+    coords = {"bid": node.index, "period": PERIODS}
+    return sites(grid, node, xr.DataArray(RATIOS, dims=("bid", "period"), coords=coords))
 
 
-def test_resources_are_ranked_within_their_feeder(who):
-    assert who.label.sizes == {"feeder": 3, "rank": 3}
-    assert who.present.values.tolist() == [[True, True, True], [True, False, False], [False, False, False]]
-    assert who.label.sel(feeder="n").values.tolist() == ["n one", "n two", "n root"]
-    assert who.label.sel(feeder="s").values[0] == "s one"
-    assert who.node.sel(feeder="n").values.tolist() == ["n/3", "n/3", "n/0"]
-    assert who.node.sel(feeder="s").values.tolist() == ["s/2", "", ""]
-    assert who.ratio.sel(feeder="n").isel(rank=0).values.tolist() == [-0.5, 0.2]
-    assert not who.ratio.sel(feeder="e").any()
+def test_resources_of_one_bus_and_ratio_share_a_site(grid, who):
+    at = {name: position for position, name in enumerate(grid.data.bus.values)}
+    assert who.place.tolist() == [[at["n/3"], at["n/3"], at["n/0"]], [at["s/2"], -1, -1], [-1, -1, -1]]
+    assert who.feeder.tolist() == [1, 0, 0, 0, 0]
+    assert who.rank.tolist() == [0, 0, 1, 2, 0]  # "n three" is where "n one" is, with its ratio
+    assert who.ratio[0, 0].tolist() == [-0.5, 0.2]
+    assert not who.ratio[2].any()
+    total = who.total(np.arange(10.0).reshape(5, 2))
+    assert total[0].tolist() == [[2 + 8, 3 + 9], [4, 5], [6, 7]]
+    assert total[1, 0].tolist() == [0, 1]
 
 
 def test_nobody(grid):
     none = pd.Series([], index=pd.Index([], dtype=object), dtype=object, name="at")
     ratio = xr.DataArray(np.zeros((0, 2)), dims=("bid", "period"), coords={"period": PERIODS})
-    assert resources(grid, none, ratio).present.sizes == {"feeder": 3, "rank": 0}
+    assert sites(grid, none, ratio).place.shape == (3, 0)
 
 
 def injected_at(grid, who, x):
-    """Add x (feeder, rank, period) to the schedule, resource by resource."""
-    p, q = grid.data.p_scheduled.copy(), grid.data.q_scheduled.copy()
-    for feeder in x.feeder.values:
-        for rank in range(x.sizes["rank"]):
-            bus = who.node.sel(feeder=feeder).values[rank]
-            if bus:
-                amount = x.sel(feeder=feeder).isel(rank=rank)
-                p.loc[{"bus": bus}] = p.sel(bus=bus) + amount
-                q.loc[{"bus": bus}] = q.sel(bus=bus) + amount * who.ratio.sel(feeder=feeder).isel(rank=rank)
+    """Add x (feeder, rank, period) to the schedule, site by site."""
+    p, q = grid.data.p_scheduled.copy(deep=True), grid.data.q_scheduled.copy(deep=True)
+    p.values, q.values = p.values.copy(), q.values.copy()
+    for feeder, rank in np.argwhere(who.place >= 0):
+        p.values[who.place[feeder, rank]] += x[feeder, rank]
+        q.values[who.place[feeder, rank]] += x[feeder, rank] * who.ratio[feeder, rank]
     return p, q
+
+
+def as_arrays(state):
+    return State(state.v.values**2, *(state[n].fillna(0.0).values for n in ("p_flow", "q_flow", "p_interface")))
 
 
 def test_slack_of_every_limit_is_that_of_the_linear_grid(grid, who):
     rng = np.random.default_rng(1)
-    shape = tuple(who.ratio.sizes.values())
-    base, further = (who.ratio.copy(data=rng.uniform(-0.1, 0.1, shape)) for _ in range(2))
-    p, q = injected_at(grid, who, base)
-    state = power_flow(grid, p, q)
+    base, further = (rng.uniform(-0.1, 0.1, who.ratio.shape) for _ in range(2))
+    state = power_flow(grid, *injected_at(grid, who, base))
     terms = linearise(grid, state)
-    found = limits(grid, terms, state, who, base, sides=SIDES)
     after = linear_flow(grid, terms, *injected_at(grid, who, further))
-    data = grid.data
-    for b in grid.branches:
-        x = further.sel(feeder=grid.feeder_of[b], drop=True)
-        w = after.v.sel(bus=b) ** 2
-        true = {
-            "low_voltage": w - data.v_min.sel(bus=b) ** 2,
-            "high_voltage": data.v_max.sel(bus=b) ** 2 - w,
-        }
-        for name, slack in true.items():
-            room, c = found.room[name].sel(bus=b), found.coefficient[name].sel(bus=b)
-            at = (room > 0).values  # a room of 0 may have been cut
-            np.testing.assert_allclose((room - (c * x).sum("rank"))[at], slack.transpose(*room.dims)[at], atol=1e-7)
-        if np.isfinite(data.s_max.sel(bus=b)):
-            s = after.p_flow.sel(bus=b) + 1j * after.q_flow.sel(bus=b)
-            w_above = after.v.sel(bus=grid.parents[b]) ** 2
-            current = terms.by_p.sel(bus=b) * s.real + terms.by_q.sel(bus=b) * s.imag + terms.by_w.sel(bus=b) * w_above
-            z = data.r.sel(bus=b).item() + 1j * data.x.sel(bus=b).item()
-            for side in range(SIDES):
-                normal = np.exp(2j * np.pi * side / SIDES)
+    data, kinds = grid.data, set()
+    smallest = np.full((3, 2), np.inf)
+    for row in limit_rows(grid, terms, as_arrays(state), who, base, sides=SIDES):
+        kinds.add(row.kind.split()[0])
+        for number, position in enumerate(row.bus):
+            b = data.bus.values[position]
+            owner = list(grid.roots.index).index(grid.feeder_of[b])
+            w = after.v.sel(bus=b) ** 2
+            if row.kind == "low_voltage":
+                slack = w - data.v_min.sel(bus=b) ** 2
+            elif row.kind == "high_voltage":
+                slack = data.v_max.sel(bus=b) ** 2 - w
+            else:
+                s = after.p_flow.sel(bus=b) + 1j * after.q_flow.sel(bus=b)
+                w_above = after.v.sel(bus=grid.parents[b]) ** 2
+                l_p, l_q, l_w = (term.sel(bus=b) for term in (terms.by_p, terms.by_q, terms.by_w))
+                current = l_p * s.real + l_q * s.imag + l_w * w_above
+                z = data.r.sel(bus=b).item() + 1j * data.x.sel(bus=b).item()
+                normal = np.exp(2j * np.pi * int(row.kind.split()[1]) / SIDES)
                 # the larger of both ends (the squared current is positive here)
                 ends = [(end * np.conj(normal)).real for end in (s, s - z * current)]
                 slack = data.s_max.sel(bus=b) * np.cos(np.pi / SIDES) - np.maximum(*ends)
-                room = found.room["rating"].sel(bus=b, side=side)
-                c = found.coefficient["rating"].sel(bus=b, side=side)
-                at = (room > 0).values
-                np.testing.assert_allclose((room - (c * x).sum("rank"))[at], slack[at], atol=1e-7)
-    assert "rating" in found.coefficient
+            smallest[owner] = np.minimum(smallest[owner], slack)
+            found = row.room[number] - (row.coefficient[number] * further[owner]).sum(axis=0)
+            at = row.room[number] > 0  # a room of 0 may have been cut
+            np.testing.assert_allclose(found[at], slack.values[at], atol=1e-7)
+    assert kinds == {"low_voltage", "high_voltage", "rating"}
+    # the same limits, looked at in the state itself
+    np.testing.assert_allclose(smallest_slack(grid, terms, as_arrays(after), sides=SIDES), smallest, atol=1e-9)
 
 
 def test_a_limit_that_is_broken_admits_nothing_that_makes_it_worse(grid, who):
-    zero = xr.zeros_like(who.ratio)
     state = power_flow(grid, grid.data.p_scheduled, grid.data.q_scheduled)
-    low = state.assign(v=0 * state.v + 0.5)
-    found = limits(grid, linearise(grid, state), low, who, zero, sides=SIDES)
-    assert (found.room["low_voltage"] == 0).all()
-    assert all((room >= 0).all() for room in found.room.values())
+    low = as_arrays(state.assign(v=0 * state.v + 0.5))
+    rows = list(limit_rows(grid, linearise(grid, state), low, who, 0 * who.ratio, sides=SIDES))
+    assert (rows[0].kind, rows[0].room.max()) == ("low_voltage", 0.0)
+    assert all((row.room >= 0).all() for row in rows)
+    assert (smallest_slack(grid, linearise(grid, state), low, sides=SIDES) < -0.1).all()
 
 
 def test_interface_factor_is_the_ac_derivative(grid, who):
     state = power_flow(grid, grid.data.p_scheduled, grid.data.q_scheduled)
-    zero, step = xr.zeros_like(who.ratio), 1e-4
-    found = limits(grid, linearise(grid, state), state, who, zero, sides=SIDES).interface
-    for rank, feeder in ((0, "n"), (1, "n"), (2, "n"), (0, "s")):
-        only = xr.zeros_like(zero)
-        only.loc[{"feeder": feeder}] = np.where(np.arange(3)[:, None] == rank, step, 0.0)
+    factor = eliminate(grid, linearise(grid, state)).factors()
+    step = 1e-4
+    for feeder, rank in np.argwhere(who.place >= 0):
+        only = np.zeros_like(who.ratio)
+        only[feeder, rank] = step
         high, low = (power_flow(grid, *injected_at(grid, who, sign * only), tolerance=1e-13) for sign in (1, -1))
-        slope = (low.p_interface - high.p_interface) / (2 * step)
-        np.testing.assert_allclose(found.sel(feeder=feeder).isel(rank=rank), slope.sel(feeder=feeder), atol=1e-6)
+        slope = (low.p_interface - high.p_interface).values[feeder] / (2 * step)
+        at = who.place[feeder, rank]
+        np.testing.assert_allclose(factor[0, at] + who.ratio[feeder, rank] * factor[1, at], slope, atol=1e-6)

@@ -7,7 +7,7 @@ import xarray as xr
 
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.feeders import combine
-from hiermarket.network.linear_flow import linear_flow, sensitivities
+from hiermarket.network.linear_flow import eliminate, linear_flow
 from hiermarket.network.losses import Losses, linearise, lossless
 from hiermarket.network.power_flow import power_flow
 from tests.random_markets import random_feeder
@@ -106,12 +106,13 @@ def test_sensitivities_are_ac_derivatives(random_grid):
     terms = linearise(random_grid, power_flow(random_grid, p, q))
     n, s = random_grid.data.bus_feeder.values == "n", random_grid.data.bus_feeder.values == "s"
     some = np.array([random_grid.data.bus.values[n][[3, 6, 0]], [*random_grid.data.bus.values[s][[1, 3]], ""]])
+    place = np.array([random_grid.data.indexes["bus"].get_indexer(row) for row in some])
     at = xr.DataArray(some.astype(str), dims=("feeder", "rank"), coords={"feeder": ["n", "s"]})
     tau = xr.DataArray(
         np.random.default_rng(2).uniform(-1, 1, (2, 3, 2)),
         dims=("feeder", "rank", "period"), coords={"feeder": ["n", "s"], "period": PERIODS},
     )  # fmt: skip
-    found = sensitivities(random_grid, terms, at, tau)
+    found = eliminate(random_grid, terms).responses(place, tau.values)
     step = 1e-4
     for rank in range(3):
         dp, dq = xr.zeros_like(p), xr.zeros_like(q)
@@ -122,15 +123,27 @@ def test_sensitivities_are_ac_derivatives(random_grid):
                 dq.loc[{"bus": bus}] = step * tau.sel(feeder=feeder).isel(rank=rank).values
         high = power_flow(random_grid, p + dp, q + dq, tolerance=1e-13)
         low = power_flow(random_grid, p - dp, q - dq, tolerance=1e-13)
-        at_rank = found.isel(rank=rank)
         slope = (high.v**2 - low.v**2) / (2 * step)
         # second-order error of the differences 1e-8, sweeps 1e-13/1e-4
-        np.testing.assert_allclose(at_rank.w, slope, atol=1e-6)
-        for name in ("p_flow", "q_flow"):
+        np.testing.assert_allclose(found.w[:, rank], slope, atol=1e-6)
+        for name, answer in (("p_flow", found.p), ("q_flow", found.q)):
             slope = ((high[name] - low[name]) / (2 * step)).fillna(0.0)
-            np.testing.assert_allclose(at_rank[name], slope, atol=1e-6)
+            np.testing.assert_allclose(answer[:, rank], slope, atol=1e-6)
         slope = (high.p_interface - low.p_interface) / (2 * step)
-        np.testing.assert_allclose(at_rank.p_interface, slope, atol=1e-6)
+        np.testing.assert_allclose(found.interface[:, rank], slope, atol=1e-6)
     # at the root an injection is exchanged one for one; where there is no resource nothing happens
-    np.testing.assert_allclose(found.p_interface.sel(feeder="n").isel(rank=2), -1.0)
-    np.testing.assert_allclose(found.p_interface.sel(feeder="s").isel(rank=2), 0.0)
+    np.testing.assert_allclose(found.interface[0, 2], -1.0)
+    np.testing.assert_allclose(found.interface[1, 2], 0.0)
+
+
+def test_factors_are_the_responses_of_the_interface(random_grid):
+    """The way down the tree (by transposed inverses) against unit injections at every bus."""
+    terms = linearise(random_grid, power_flow(random_grid, *schedule(random_grid)))
+    grid = eliminate(random_grid, terms)
+    factor = grid.factors()
+    for reactive in (0.0, 0.7):
+        for position, owner in enumerate(grid.feeder):
+            place = np.full((2, 1), -1)
+            place[owner] = position
+            answer = grid.responses(place, np.full((2, 1, 2), reactive)).interface[owner, 0]
+            np.testing.assert_allclose(-answer, factor[0, position] + reactive * factor[1, position], atol=1e-13)

@@ -5,12 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hiermarket.market.cases import load_case
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.nomenclature import QUANTITIES
-from hiermarket.results.indicators import indicators
+from hiermarket.results.indicators import indicators, indicators_of
+from hiermarket.results.totals import feeder_totals, grid_totals, join_totals
 from hiermarket.stages.coordination import AsBid, Options, run_chain
+from tests.parts import chain_of, random_split
 
 LOSSLESS = LinDistFlow(loss_passes=0)
 
@@ -178,6 +182,29 @@ def test_every_figure_from_the_bare_arrays(random_run):
     ):  # fmt: skip
         for limit in ("undervoltage", "overvoltage", "overload"):
             assert found.worst_violation.sel(when=when, limit=limit) == result[head + limit].max()
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_parts_add_up_to_the_whole(random_run, seed):
+    batches = random_split(random_run.market.feeder_names, np.random.default_rng(seed))
+    parts = [feeder_totals(chain_of(random_run, names)) for names in batches]
+    grid = grid_totals(random_run.market.tso_side, random_run.cleared, random_run.baseline.cleared)
+    whole, found = indicators(random_run), indicators_of(join_totals([*parts, grid]))
+    xr.testing.assert_allclose(found, whole, atol=1e-9)
+    for name in whole:
+        assert found[name].dims == whole[name].dims
+        assert found[name].attrs == whole[name].attrs
+
+
+def test_what_one_batch_does_not_know_the_whole_does_not(two_bus_run):
+    known = feeder_totals(two_bus_run)
+    flat = two_bus_run.baseline.flat
+    gone = dataclasses.replace(two_bus_run.baseline, flat=flat.assign({name: flat[name] * np.nan for name in flat}))
+    total = join_totals([known, feeder_totals(dataclasses.replace(two_bus_run, baseline=gone))]).data
+    assert total.cost_before.isnull().all()
+    assert total.worst_violation.sel(when="baseline").isnull().all()
+    assert total.worst_violation.sel(when="transmission").notnull().all()
 
 
 def test_dimensions_and_units_are_those_of_the_table(random_run):

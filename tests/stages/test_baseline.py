@@ -3,12 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 from hiermarket.market.balancing_market import MarketRules, balancing_market
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.network.power_flow import power_flow, violations
-from hiermarket.stages.baseline import tbm_alone
+from hiermarket.stages.baseline import feeders_alone, tbm_alone
+from hiermarket.stages.tso_clearing import clear_needs
+from tests.random_markets import random_market
 
 LOSSLESS = LinDistFlow(loss_passes=0)
 
@@ -58,3 +61,20 @@ def test_without_a_power_flow_there_is_no_cost():
     found = tbm_alone(market_of([0.1, 2.4], (60.0, 20.0), load=-0.1)).flat
     assert np.isfinite(found.baseline_cost.values[0, 0])
     assert np.isnan(found.baseline_cost.values[0, 1])
+
+
+@pytest.mark.parametrize("passes", [0, 2])
+def test_batches_are_cleared_once(passes):
+    market, grid = random_market(12, count=5, periods=2, transmission=True), LinDistFlow(loss_passes=passes)
+    whole = tbm_alone(market, grid=grid)
+    parts = [feeders_alone(market.of_feeders(names), grid=grid) for names in (["f0", "f1"], ["f2"], ["f3", "f4"])]
+    exchange = xr.concat([part.flat.exchange for part in parts], dim="feeder")
+    np.testing.assert_allclose(exchange, whole.flat.exchange, atol=1e-12)
+    cleared = clear_needs(market.tso_side, exchange)
+    assert cleared.flat.sizes["bid"] == 0
+    for name in ("grid_price", "grid_activation", "interface_price"):
+        np.testing.assert_allclose(cleared.flat[name], whole.cleared.flat[name], atol=1e-9)
+    for name in whole.flat:
+        dim = whole.flat[name].dims[0]
+        joined = xr.concat([part.flat[name] for part in parts], dim=dim)
+        np.testing.assert_allclose(joined, whole.flat[name], atol=1e-12)

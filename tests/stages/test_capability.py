@@ -224,7 +224,7 @@ def test_feeders_together_equal_one_by_one(trio):
     for alone in found.values():
         for array in alone:
             expected = alone[array]
-            labels = {dim: expected[dim] for dim in ("bid", "bus") if dim in expected.dims}
+            labels = {dim: expected[dim] for dim in ("bid", "bus", "feeder") if dim in expected.dims}
             np.testing.assert_allclose(together[array].sel(labels), expected, rtol=0, atol=1e-9, err_msg=array)
 
 

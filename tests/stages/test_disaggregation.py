@@ -1,5 +1,7 @@
 """What the bids do in the end, and what the interface sees of it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -57,7 +59,7 @@ def test_delivered_differs_from_cleared_by_second_order():
                 data=share * delivery(market, forwarded).values
             ),
         )  # fmt: skip
-        found = disaggregate(market, clearing, type(cleared)(flat, cleared.grid_bids, 0)).flat
+        found = disaggregate(market, clearing, dataclasses.replace(cleared, flat=flat)).flat
         gaps.append(abs(found.delivered - found.cleared_delivery).values.ravel())
     large = gaps[0] > 1e-4
     assert large.sum() > 5

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hiermarket.market.balancing_market import MarketRules, balancing_market
 from hiermarket.network.feeder import feeder_from_table
@@ -13,8 +15,9 @@ from hiermarket.network.losses import LinDistFlow
 from hiermarket.stages.accounts import bsp_account
 from hiermarket.stages.capability import SafeBox, forward
 from hiermarket.stages.dso_clearing import clear_dso
-from hiermarket.stages.settlement import change_payment, settle
+from hiermarket.stages.settlement import change_payment, join_settlements, settle, settle_feeders, settle_grid
 from hiermarket.stages.tso_clearing import clear_tso
+from tests.parts import of_feeders, random_split
 from tests.random_markets import random_market
 
 LOSSLESS = LinDistFlow(loss_passes=0)
@@ -152,6 +155,77 @@ def test_change_payment_of_one_bid(many):
     flat = cleared.flat.isel(bid=k)
     price = cleared.flat.interface_price.sel(feeder=one.bid_feeder.item())
     np.testing.assert_allclose(paid[k], 0.25 * sign * price * flat.interface_factor * flat.change)
+
+
+# in parts
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_parts_add_up_to_the_whole(many, seed):
+    market, clearing, _, cleared, whole = many
+    batches = random_split(market.feeder_names, np.random.default_rng(seed))
+    parts = [
+        settle_feeders(market.of_feeders(names), of_feeders(clearing, names), cleared.of_feeders(names))
+        for names in batches
+    ]
+    parts.append(settle_grid(market.tso_side, cleared))
+    scale = float(abs(whole.data.payment).max())
+    # each part balances by itself, and leaves no operator with anything
+    for part in parts:
+        assert part.imbalance_of_money < 1e-12 * scale
+        operators = part.data.account_kind.isin(["DSO", "TSO"])
+        assert float(abs(part.balance.where(operators, 0.0)).max()) < 1e-10 * scale
+    joined = join_settlements(parts)
+    assert set(joined.data.account.values) == set(whole.data.account.values)
+    assert list(joined.data.item.values) == list(whole.data.item.values)
+    same = joined.data.sel(account=whole.data.account, bsp=whole.data.bsp)
+    xr.testing.assert_allclose(same, whole.data, atol=1e-12 * scale)
+    assert same.payment.attrs == whole.data.payment.attrs
+    for array in joined.data.values():
+        assert not array.values.flags.writeable
+
+
+def test_batches_in_order_keep_the_order_of_accounts(many):
+    market, clearing, _, cleared, whole = many
+    names = list(market.feeder_names)
+    parts = [
+        settle_feeders(market.of_feeders(some), of_feeders(clearing, some), cleared.of_feeders(some))
+        for some in (names[:5], names[5:7], names[7:])
+    ]
+    joined = join_settlements([*parts, settle_grid(market.tso_side, cleared)])
+    assert list(joined.data.account.values) == list(whole.data.account.values)
+    assert list(joined.data.bsp.values) == list(whole.data.bsp.values)
+
+
+def test_order_of_accounts(many):
+    names = list(many[-1].data.account.values)
+    expected = ["DSO f0", "BSP A", "BSP B", "BSP C", "TSO", "imbalance payers f0", "congestion and losses f0"]
+    assert names[:10] == [*expected, "DSO f1", "imbalance payers f1", "congestion and losses f1"]
+    assert names[-6:] == [
+        *(f"transmission provider G{k}" for k in range(3)), "imbalance payers transmission",
+        "price difference at the interfaces", "congestion rent transmission",
+    ]  # fmt: skip
+
+
+def test_feeders_together(many):
+    market, *_, whole = many
+    together = whole.together
+    payment = whole.data.payment
+    assert together.data.sizes["account"] == whole.data.sizes["account"] - 3 * (len(market.feeder_names) - 1)
+    for name, kind in (("all DSOs", "DSO"), ("all imbalance payers", "imbalance payers"),
+                       ("all congestion and losses", "congestion and losses")):  # fmt: skip
+        mine = [f"{kind} {feeder}" for feeder in market.feeder_names]
+        expected = payment.sel(account=mine).sum("account")
+        np.testing.assert_allclose(together.data.payment.sel(account=name), expected, atol=1e-9)
+    for name in ("TSO", "BSP A", "congestion rent transmission"):
+        np.testing.assert_array_equal(together.data.payment.sel(account=name), payment.sel(account=name))
+    xr.testing.assert_identical(together.data.profit, whole.data.profit)
+    assert together.imbalance_of_money < 1e-9
+    # what batches keep of their accounts adds up too, and does not grow
+    twice = join_settlements([together, together])
+    np.testing.assert_allclose(twice.balance, 2 * together.balance)
+    assert list(twice.data.account.values) == list(together.data.account.values)
 
 
 # by hand

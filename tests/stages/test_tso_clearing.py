@@ -6,19 +6,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hiermarket.errors import LimitReachedError
 from hiermarket.market.balancing_market import MarketRules, Transmission, balancing_market
 from hiermarket.market.bids import bids
+from hiermarket.market.tso_side import TsoSide, join_sides
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.grid import TransmissionGrid
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.capability import SafeBox, forward
 from hiermarket.stages.dso_clearing import clear_dso
-from hiermarket.stages.tso_clearing import clear_needs, clear_tso
+from hiermarket.stages.interface import InterfaceOffers, interface_offers, join_offers
+from hiermarket.stages.tso_clearing import clear_needs, clear_offers, clear_tso
 from hiermarket.stages.tso_model import interface_buses, needs
 from tests.oracles import tso_lp
+from tests.parts import of_feeders, random_split
 from tests.random_markets import random_market
 
 LOSSLESS = LinDistFlow(loss_passes=0)
@@ -44,6 +49,57 @@ def one_feeder(need=0.5, *, offers=None, own=0.0, hours=1.0, local=(), grid=None
         imbalance=pd.DataFrame({"feeder": ["f"], "bus": ["e"], "imbalance": [need]}),
         tbm_prices={"up": 60.0, "down": 20.0}, rules=MarketRules(200.0, 1000.0), transmission=side,
     )  # fmt: skip
+
+
+def many_feeders(count, periods, rating=np.inf):
+    """Feeders with four bids each under a triangle of buses: what a study of many batches would join."""
+    rng = np.random.default_rng(count)
+    index = pd.date_range("2026-01-01", periods=periods, freq="h")
+    names, labels = [f"feeder {k}" for k in range(count)], list("abc")
+    grid = xr.Dataset(
+        {
+            "bus0": ("line", ["a", "b", "c"]), "bus1": ("line", ["b", "c", "a"]), "susceptance": ("line", [100.0] * 3),
+            "s_max": ("line", [rating] * 3), "p_scheduled": (("bus", "period"), np.zeros((3, periods))),
+            "duration": ("period", np.ones(periods)),
+        },
+        coords={"bus": labels, "line": ["ab", "bc", "ca"], "period": index},
+    )  # fmt: skip
+    rows = [
+        {"feeder": "transmission", "bsp": "G", "bus": bus, "direction": way, "price": price, "volume": 0.05 * count}
+        for bus in labels for way, price in (("up", 70.0), ("down", 10.0))
+    ]  # fmt: skip
+    hung = {name: labels[k % 3] for k, name in enumerate(names)}
+    ways = ["up", "down"]
+    tbm = xr.Dataset(
+        {
+            "tbm_price": (("direction", "period"), np.array([[70.0] * periods, [10.0] * periods])),
+            "tbm_limit": (("feeder", "direction", "period"), np.full((count, 2, periods), np.inf)),
+        },
+        coords={"feeder": names, "direction": ways, "period": index},
+    )
+    side = TsoSide(
+        tbm, grid["duration"], MarketRules(200.0, 1000.0),
+        Transmission(TransmissionGrid(grid), hung, bids(pd.DataFrame(rows), index)),
+    )  # fmt: skip
+    shape = (4 * count, periods)
+    up = np.tile([True, False, True, False], count)
+    taken = rng.uniform(0, 0.1, (count, 2, periods)) * (rng.random((count, 2, periods)) < 0.5)
+    flat = xr.Dataset(
+        {
+            "forwarded": (("bid", "period"), rng.uniform(0, 0.05, shape) * (rng.random(shape) < 0.7)),
+            "forwarded_undo": (("bid", "period"), np.zeros(shape)),
+            "forward_price": (("bid", "period"), np.where(up[:, None], rng.uniform(30, 90, shape), 20.0)),
+            "interface_factor": (("bid", "period"), rng.uniform(1.0, 1.05, shape)),
+            "tbm_volume": (("feeder", "direction", "period"), taken),
+        },
+        coords={
+            "bid": [f"{names[k // 4]}/A/1/{k % 4}/{ways[k % 2]}" for k in range(4 * count)], "period": index,
+            "feeder": names, "direction": ways, "bid_feeder": ("bid", np.repeat(names, 4)),
+            "bid_bsp": ("bid", np.full(4 * count, "A")), "bid_bus": ("bid", np.full(4 * count, "1")),
+            "bid_block": ("bid", np.tile(np.arange(4), count)), "bid_direction": ("bid", np.where(up, "up", "down")),
+        },
+    )  # fmt: skip
+    return side, InterfaceOffers(flat)
 
 
 def cleared_of(market, **options):
@@ -207,6 +263,70 @@ def test_interface_price_and_delivery(meshed):
         np.testing.assert_allclose(flat.cleared_delivery.sel(feeder=feeder), total, atol=1e-12)
 
 
+# many feeders, many periods
+
+
+@pytest.mark.parametrize("most_columns", [1, 60, 10**9])
+@pytest.mark.parametrize("transmission", [False, True])
+def test_any_number_of_periods_at_once_gives_the_same(most_columns, transmission):
+    market = random_market(8, count=4, periods=5, transmission=transmission)
+    clearing = clear_dso(market, grid=LinDistFlow(1))
+    offers = interface_offers(clearing, forward(market, clearing, method=SafeBox(undo=True, corner_passes=1)))
+    whole = clear_tso(market, clearing, forward(market, clearing, method=SafeBox(undo=True, corner_passes=1)))
+    assert whole.flat.grid_activation.any()
+    found = clear_offers(market.tso_side, offers, most_columns=most_columns)
+    assert (found.work.solves, found.work.screened) == (whole.work.solves, whole.work.screened)
+    for name in whole.flat:
+        np.testing.assert_allclose(found.flat[name], whole.flat[name], atol=1e-9, err_msg=str(name))
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6), transmission=st.booleans())
+def test_batches_of_feeders_are_cleared_as_the_whole(seed, transmission):
+    rng = np.random.default_rng(seed)
+    market = random_market(seed, count=5, periods=2, transmission=transmission)
+    clearing = clear_dso(market, grid=LOSSLESS)
+    forwarded = forward(market, clearing, method=SafeBox(undo=True))
+    whole = clear_tso(market, clearing, forwarded)
+    batches = random_split(market.feeder_names, rng)
+    side = join_sides([market.of_feeders(names).tso_side for names in batches])
+    offers = join_offers(
+        [interface_offers(of_feeders(clearing, names), of_feeders(forwarded, names)) for names in batches]
+    )
+    joined = clear_offers(side, offers)
+    for names in batches:
+        mine, part = whole.of_feeders(names), joined.of_feeders(names)
+        assert list(part.flat.bid.values) == list(market.of_feeders(names).bids.data.bid.values)
+        assert list(part.flat.feeder.values) == names
+        # ties between bids are decided by their order, which the batches change
+        for name in ("interface_price", "grid_price", "interface_factor", "need", "grid_unserved"):
+            np.testing.assert_allclose(part.flat[name], mine.flat[name], atol=1e-7, err_msg=name)
+        np.testing.assert_allclose(part.flat.change, mine.flat.change, atol=1e-7)
+        for name in part.flat:
+            with pytest.raises(ValueError, match="read-only"):
+                part.flat[name].values[...] = 0
+
+
+def test_a_thousand_feeders():
+    """A study's size, but for the periods: arrays without any distribution grid."""
+    side, offers = many_feeders(1000, periods=2)
+    cleared = clear_offers(side, offers).require()
+    flat = cleared.flat
+    assert flat.change.shape == (4000, 2)
+    balance = flat.cleared_delivery.sum("feeder") + (cleared.grid_bids.sign.values[:, None] * flat.grid_activation).sum(
+        "grid_bid"
+    )
+    np.testing.assert_allclose(balance, flat.need.sum("grid_bus"), atol=1e-6)
+    price = flat.grid_price.values
+    assert (np.ptp(price, axis=0) < 1e-9).all()
+    # nobody who is not taken would have been cheaper
+    cost = offers.flat.forward_price / offers.flat.interface_factor
+    up = offers.flat.bid_direction == "up"
+    spare = offers.flat.forwarded - flat.change > 1e-9
+    assert (cost.where(spare & up).min("bid") >= price.max(axis=0) - 1e-9).all()
+    assert len(cleared.of_feeders(["feeder 7", "feeder 8"]).flat.bid) == 8
+
+
 # what may fail
 
 
@@ -241,7 +361,7 @@ def test_an_island_without_bids_pays_the_value_of_lost_load():
 
 
 def test_a_limit_of_time_is_told():
-    market = one_feeder()
+    market = one_feeder(grid=islands("T2"))
     cleared = clear_tso(market, clear_dso(market, grid=LOSSLESS), solver=SolverOptions(time_limit=0.0))
     assert cleared.flat.grid_status.item() == 3
     assert cleared.flat.grid_activation.isnull().all()

@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hiermarket import bilevel as bilevel
     from hiermarket import plot as plot
+    from hiermarket.errors import BatchesFailedError as BatchesFailedError
     from hiermarket.errors import CertificateError as CertificateError
     from hiermarket.errors import DataError as DataError
     from hiermarket.errors import HiermarketError as HiermarketError
     from hiermarket.errors import MarketWarning as MarketWarning
     from hiermarket.errors import ModelError as ModelError
     from hiermarket.errors import SolveError as SolveError
+    from hiermarket.errors import StudyError as StudyError
     from hiermarket.market.balancing_market import BalancingMarket as BalancingMarket
     from hiermarket.market.balancing_market import MarketRules as MarketRules
     from hiermarket.market.balancing_market import Transmission as Transmission
@@ -63,12 +65,24 @@ if TYPE_CHECKING:
     from hiermarket.stages.dso_clearing import clear_dso as clear_dso
     from hiermarket.stages.settlement import settle as settle
     from hiermarket.stages.tso_clearing import clear_tso as clear_tso
+    from hiermarket.study.cluster import local_cluster as local_cluster
+    from hiermarket.study.network_files import NetworkFiles as NetworkFiles
+    from hiermarket.study.network_files import TransmissionFiles as TransmissionFiles
+    from hiermarket.study.opened import StudyResults as StudyResults
+    from hiermarket.study.opened import open_study as open_study
+    from hiermarket.study.progress import Progress as Progress
+    from hiermarket.study.replicated import ReplicatedCase as ReplicatedCase
+    from hiermarket.study.report import study_report as study_report
     from hiermarket.study.run import run as run
+    from hiermarket.study.study import OnFailure as OnFailure
+    from hiermarket.study.study import Study as Study
+    from hiermarket.study.study_file import read_study as read_study
 
 #: Where each public name lives; "" stands for a package of this one.
 _HOME = {
     "AsBid": "stages.coordination",
     "BalancingMarket": "market.balancing_market",
+    "BatchesFailedError": "errors",
     "CertificateError": "errors",
     "DataError": "errors",
     "HiermarketError": "errors",
@@ -78,13 +92,21 @@ _HOME = {
     "MarketWarning": "errors",
     "MaximumRegulation": "stages.capability",
     "ModelError": "errors",
+    "NetworkFiles": "study.network_files",
+    "OnFailure": "study.study",
     "OneLeader": "stages.coordination",
     "Options": "stages.coordination",
+    "Progress": "study.progress",
+    "ReplicatedCase": "study.replicated",
     "SafeBox": "stages.capability",
     "SolveError": "errors",
     "SolverOptions": "solving.solver",
     "Storage": "market.storage",
+    "Study": "study.study",
+    "StudyError": "errors",
+    "StudyResults": "study.opened",
     "Transmission": "market.balancing_market",
+    "TransmissionFiles": "study.network_files",
     "Truthful": "stages.coordination",
     "balancing_market": "market.balancing_market",
     "bid_strategically": "stages.bidding",
@@ -101,14 +123,18 @@ _HOME = {
     "indicators": "results.indicators",
     "load_case": "market.cases",
     "load_network": "network.from_pypsa",
+    "local_cluster": "study.cluster",
+    "open_study": "study.opened",
     "outcome": "results.report",
     "plot": "",
     "power_flow": "network.power_flow",
     "read_results": "results.netcdf",
+    "read_study": "study.study_file",
     "report": "results.report",
     "result_tree": "results.results",
     "run": "study.run",
     "settle": "stages.settlement",
+    "study_report": "study.report",
     "tbm_alone": "stages.baseline",
     "tbm_of": "market.imbalance",
     "write_results": "results.netcdf",

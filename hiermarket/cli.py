@@ -1,4 +1,4 @@
-"""The command line: run a shipped case, list the cases. Libraries are loaded once a run begins."""
+"""The command line: run a shipped case or a study, list the cases. Libraries are loaded once a run begins."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import typer
 from hiermarket.errors import HiermarketError, MarketWarning
 
 if TYPE_CHECKING:
+    from distributed import Client
     from rich.console import Console
     from rich.status import Status
 
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
 #: Columns of tables that go to a file or a pipe [characters].
 FILE_WIDTH = 120
+
+#: Options of `run` that only a study has, and that only a case has: a study has them in its file.
+OF_A_STUDY = ("workers", "scheduler", "fresh")
+OF_A_CASE = ("leader", "truthful", "as_bid", "forwarding", "undo", "loss_passes", "pictures", "compare")
+
+#: What a shell gets from a command that was stopped by Ctrl-C.
+STOPPED = 130
 
 app = typer.Typer(
     help="Hierarchical TSO-DSO balancing markets.", no_args_is_help=True, add_completion=False,
@@ -68,8 +76,27 @@ def cases() -> None:
 
 
 @app.command()
+def example(folder: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)]) -> None:
+    """Write a small study of three feeders, in files: networks, tables and study.toml."""
+    out, progress = _consoles()
+    with _plain_words(progress):
+        from hiermarket.study.example import write_example
+
+        file = write_example(folder)
+        out.print(f"Written: {folder}. Run it with: hiermarket run {file}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def run(  # noqa: PLR0913  (a parameter for each option of the command line)
-    case: Annotated[str, typer.Argument(help="A shipped case: see `hiermarket cases`.", show_default=False)],
+    context: typer.Context,
+    case: Annotated[
+        str,
+        typer.Argument(
+            metavar="CASE|STUDY.toml",
+            help="A shipped case (see `hiermarket cases`), or the file of a study.",
+            show_default=False,
+        ),
+    ],
     *,
     leader: Annotated[
         str | None, typer.Option(help="The BSP that bids strategically.", show_default="the one that offers most")
@@ -79,7 +106,9 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
     forwarding: Annotated[Forwarding, typer.Option(help="How volumes for the TSO are found.")] = Forwarding.SAFE_BOX,
     undo: Annotated[bool, typer.Option("--undo", help="Let the TSO undo activations of the DSO.")] = False,
     loss_passes: Annotated[int, typer.Option(min=0, help="Passes of linearised losses; 0 is lossless.")] = 2,
-    output: Annotated[Path, typer.Option(help="Folder for results and pictures.")] = Path(),
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the results.", show_default="this one; of a study, as in its file")
+    ] = None,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Write three pictures.")] = True,
     compare: Annotated[
         bool | None,
@@ -87,8 +116,22 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
             "--compare/--no-compare", help="Run every other behaviour too.", show_default="with two BSPs or more"
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Study: processes on this machine.", show_default="one for each processor and batch"),
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Study: address of a dask cluster's scheduler.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Study: compute everything anew.")] = False,
 ) -> None:
-    """Run a case through every stage, show its tables, write results and pictures."""
+    """Run a case, or a study of many feeders, through every stage; show tables, write results."""
+    is_study = Path(case).suffix == ".toml"
+    if is_study:
+        _refuse(context, OF_A_CASE, "only for a case; a study has its options in its file")
+    else:
+        _refuse(context, OF_A_STUDY, "only for a study; a case runs in this process")
+    if is_study:
+        _run_study(Path(case), output, workers, scheduler, fresh=fresh)
+        return
     if sum([leader is not None, truthful, as_bid]) > 1:
         raise typer.BadParameter("give only one of --leader, --truthful and --as-bid")
     out, progress = _consoles()
@@ -107,10 +150,61 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
         chain = _chain(market, options, clock)
         for table in report(chain):
             out.print(table, "")
-        for path in _write(chain, case, output, pictures=pictures):
+        for path in _write(chain, case, output or Path(), pictures=pictures):
             out.print(f"Written: {path}", highlight=False, soft_wrap=True)
         if compare if compare is not None else len(market.bids.bsps) > 1:
             _compare(chain, market, clock, out)
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], whose: str) -> None:
+    """Refuse options that were typed and would do nothing."""
+    source = context.get_parameter_source
+    typed = [f"--{name.replace('_', '-')}" for name in names if "COMMANDLINE" in str(source(name))]
+    if typed:
+        raise typer.BadParameter(f"{', '.join(typed)}: {whose}")
+
+
+def _run_study(file: Path, output: Path | None, workers: int | None, scheduler: str | None, *, fresh: bool) -> None:
+    """Run a study, here or on a cluster, and say what came of it."""
+    if workers is not None and scheduler is not None:
+        raise typer.BadParameter("give only one of --workers and --scheduler")
+    out, progress = _consoles()
+    with _plain_words(progress):
+        from hiermarket.study.manifest import forget
+        from hiermarket.study.progress_bar import shown
+        from hiermarket.study.report import study_report
+        from hiermarket.study.run import run as run_study
+        from hiermarket.study.study_file import read_study
+
+        study = read_study(file, output=output)
+        if fresh:
+            forget(study.folder)
+        try:
+            with _cluster(workers, scheduler, len(study.batches)) as client, shown(progress) as tell:
+                results = run_study(study, client=client, progress=tell)
+        except KeyboardInterrupt:
+            said = f"Stopped. Batches that are done are kept in {study.folder}; to resume: hiermarket run {file}"
+            progress.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(STOPPED) from None
+        for built in study_report(results):
+            out.print(built, "")
+        out.print(f"Written: {study.folder}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _cluster(workers: int | None, scheduler: str | None, batches: int) -> Iterator[Client | None]:
+    """Give the client of a study: by default of a process for each processor and batch, None for one."""
+    from hiermarket.study.cluster import local_cluster, scheduler_at
+
+    count = min(os.cpu_count() or 1, batches) if workers is None else workers
+    if scheduler is not None:
+        with scheduler_at(scheduler) as client:
+            yield client
+    elif count > 1:
+        with local_cluster(count) as client:
+            yield client
+    else:
+        yield None
 
 
 def largest_bsp(market: BalancingMarket) -> str:

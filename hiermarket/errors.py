@@ -12,7 +12,9 @@
     │   ├── UnboundedError
     │   ├── LimitReachedError           time, iterations, nodes: no proved optimum
     │   └── NumericalError              any other status, or an answer that fails its own check
-    └── CertificateError (RuntimeError) a result whose certificate does not hold
+    ├── CertificateError (RuntimeError) a result whose certificate does not hold
+    └── StudyError (RuntimeError)       a study of many feeders that cannot go on
+        └── BatchesFailedError          batches without results; all others are kept
 """
 
 from __future__ import annotations
@@ -177,6 +179,67 @@ class CertificateError(HiermarketError, RuntimeError):
     def __init__(self, failures: Sequence[str]) -> None:
         self.failures = tuple(failures)
         super().__init__("The certificate does not hold:\n" + "\n".join(f"  - {failure}" for failure in self.failures))
+
+
+class StudyError(HiermarketError, RuntimeError):
+    """A study of many feeders that cannot begin, or cannot go on.
+
+    Attributes
+    ----------
+    what, where, remedy : str
+        What is wrong, the folder, file or feeders it concerns, and what to do.
+    """
+
+    def __init__(self, what: str, *, where: str, remedy: str) -> None:
+        self.what, self.where, self.remedy = what, where, remedy
+        super().__init__(f"{what} ({where}). {remedy}")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFailure:
+    """A batch of a study that has no results.
+
+    Parameters
+    ----------
+    phase : str
+        What was being computed.
+    batch : int
+        Its number.
+    feeders : tuple[str, ...]
+        The feeders in it.
+    reason : str
+        The error's kind and message.
+    """
+
+    phase: str
+    batch: int
+    feeders: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"batch {self.batch} ({some_labels(self.feeders)}), {self.phase}: {self.reason}"
+
+
+class BatchesFailedError(StudyError):
+    """Batches of a study failed in every attempt; the results of all others are kept.
+
+    Attributes
+    ----------
+    failures : tuple[BatchFailure, ...]
+        Every batch that failed, with its feeders and the reason.
+    """
+
+    def __init__(self, failures: Sequence[BatchFailure], *, folder: str) -> None:
+        self.failures = tuple(failures)
+        count = len(self.failures)
+        lines = "".join(f"\n  - {failure}" for failure in self.failures[:MOST_LABELS])
+        more = f"\n  … and {count - MOST_LABELS} more, in the manifest" if count > MOST_LABELS else ""
+        super().__init__(
+            f"{count} batch{'es' if count > 1 else ''} of the study failed:{lines}{more}\n",
+            where=folder,
+            remedy="All other batches are kept. Correct the cause and run again to resume, or go on without these "
+            "feeders with on_failure=OnFailure.CONTINUE.",
+        )
 
 
 class MarketWarning(UserWarning):

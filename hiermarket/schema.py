@@ -144,6 +144,58 @@ def unstack(flat: xr.Dataset) -> xr.Dataset:
     return describe(_join(parts))
 
 
+def select_flat(flat: xr.Dataset, labels: Mapping[str, object]) -> xr.Dataset:
+    """Return the part of a flat Dataset that has some labels; dimensions stay, also where one label is left.
+
+    Parameters
+    ----------
+    flat : Dataset
+        Dims ``bid`` and ``bus`` with their label coordinates, and any others.
+    labels : mapping dimension of the named results → label, sequence of labels or slice
+        Each applies to every array that has such labels: ``feeder`` to bids, buses and
+        feeders alike; a slice to ordered dimensions such as ``period``.
+
+    Raises
+    ------
+    DataError
+        When there is no such dimension, or no such label.
+    """
+    faults: list[Fault] = []
+    kept: dict[str, NDArray[np.bool_]] = {}
+    for name, wanted in labels.items():
+        homes = _homes(flat, name)
+        if not homes:
+            known = {str(dim) for dim in flat.dims} | {str(c).partition("_")[2] for c in flat.coords}
+            faults += unknown_names("sel", [name], sorted(known - {BID, "node", "resource", "name", "kind", ""}))
+            continue
+        found: set[object] = set()
+        asked = wanted if isinstance(wanted, slice) else list(np.atleast_1d(np.asarray(wanted)))
+        for dim, coord in homes:
+            index = pd.Index(flat[coord].values)
+            if isinstance(asked, slice):
+                here = np.zeros(len(index), dtype=bool)
+                here[index.slice_indexer(asked.start, asked.stop)] = True
+            else:
+                exact = pd.Index(np.asarray(asked, dtype=index.dtype) if index.dtype.kind in "iufM" else asked)
+                found |= {one for one, there in zip(asked, exact.isin(index), strict=True) if there}
+                here = index.isin(exact)
+            kept[dim] = kept.get(dim, np.ones(len(index), dtype=bool)) & here
+        strange = [] if isinstance(asked, slice) else [str(one) for one in asked if one not in found]
+        if strange:
+            faults.append(Fault(f"sel({name})", some_labels(strange), "labels of the results", "Correct the label."))
+    raise_together(faults)
+    return flat.isel({dim: np.flatnonzero(here) for dim, here in kept.items()})
+
+
+def _homes(flat: xr.Dataset, name: str) -> list[tuple[str, str]]:
+    """Return the flat dimensions that have labels of a named one, and the coordinate that holds them."""
+    # bid_feeder, bid_bus, bus_feeder, account_feeder, …; the name of a bus in its feeder is bus_name
+    coords = {dim: "bus_name" if dim == name == BUS else f"{dim}_{name}" for dim in map(str, flat.dims)}
+    homes = [(dim, coord) for dim, coord in coords.items() if coord in flat.coords]
+    own = name in flat.indexes and (name, "bus_name") not in homes
+    return [*homes, (name, name)] if own else homes
+
+
 def join_flat(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """Put the flat Datasets of different feeders one behind the other, label by label.
 
@@ -205,10 +257,31 @@ class Labelled:
     @property
     def data(self) -> xr.Dataset:
         """All arrays with the named dimensions of the nomenclature."""
-        return unstack(self.flat)
+        return unstack(self.flat.compute())
+
+    def sel(self, **labels: object) -> Labelled:
+        """Return the part of the result that has some labels.
+
+        Parameters
+        ----------
+        **labels : label, sequence of labels or slice
+            By named dimension: ``feeder, bsp, bus, block, direction, period``, …
+
+        Returns
+        -------
+        Labelled
+            The same arrays of those feeders, bids, buses and periods; ``.data`` has them
+            with named dimensions, ``.flat`` as they are kept.
+
+        Raises
+        ------
+        DataError
+            When there is no such dimension, or no such label.
+        """
+        return Labelled(select_flat(self.flat, labels))
 
     def __getitem__(self, name: str) -> xr.DataArray:
-        return unstack(self.flat[[name]])[name]
+        return unstack(self.flat[[name]].compute())[name]
 
     def __getattr__(self, name: str) -> xr.DataArray:
         if name.startswith("_") or name == "flat" or name not in self.flat:

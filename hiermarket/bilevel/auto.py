@@ -10,8 +10,8 @@ import numpy as np
 from hiermarket.bilevel.big_m import BigM
 from hiermarket.bilevel.bounds import bounds_of
 from hiermarket.bilevel.branching import Branching
-from hiermarket.bilevel.node import Side, decided
 from hiermarket.bilevel.reformulation import PartAnswer, nothing
+from hiermarket.bilevel.sides import Side, decided
 from hiermarket.solving.solver import Outcome
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiermarket.bilevel.intervals import activity, tightened
-from hiermarket.bilevel.node import Side
 from hiermarket.bilevel.relaxation import relaxation, widened
+from hiermarket.bilevel.sides import Side
 from hiermarket.solving.solver import Outcome, Session
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hiermarket.bilevel.node import INTEGRALITY, Decisions, Nodes, Side, decided
+from hiermarket.bilevel.node import INTEGRALITY, Decisions, Nodes
 from hiermarket.bilevel.reformulation import PartAnswer, differ, nothing
 from hiermarket.bilevel.relaxation import relaxation
+from hiermarket.bilevel.sides import Side, decided
 from hiermarket.errors import ModelError
 from hiermarket.solving.solver import Outcome, SolverOptions
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.node import Node
     from hiermarket.bilevel.problem import Part
     from hiermarket.solving.program import Floats, Ints, Program
+    from hiermarket.solving.relay import Relay
     from hiermarket.solving.solver import Answer
 
 #: Slack and multiplier of a pair below this are both taken for a pair that holds.
@@ -72,13 +74,13 @@ class Branching:
             cuts = relaxation(part, options)
             if cuts is None:
                 return nothing(part, Outcome.INFEASIBLE, "no point satisfies the relaxation", "branching")
-        start = np.full(len(part.pairs), Side.OPEN, dtype=np.int64) if sides is None else sides
-        search = _Search(part, self, options, cuts)
-        search.try_sides(part.similar)
-        found = search.without_cuts(search.run(start))
+        # every search to come has a session of its own: this one's is handed on when it is done
+        session = None if part.precedent is None else part.precedent.session
+        search = _Search(part, self, options, cuts, session)
+        found = search.without_cuts(search.begin(sides))
         doubtful = found.outcome is Outcome.INFEASIBLE and search.proved == -np.inf
         if cuts is not None and (found.outcome is Outcome.TROUBLE or doubtful):
-            return _Search(part, self, options, None).run(start)
+            return _Search(part, self, options, None).begin(sides)
         return found
 
     def prove(self, part: Part, options: SolverOptions, incumbent: PartAnswer) -> PartAnswer:
@@ -102,7 +104,7 @@ class Branching:
         search = _Search(part, self, options, None)
         search.best = search.nodes.value(incumbent.x)
         search.best_x = incumbent.x
-        return search.run(np.full(len(part.pairs), Side.OPEN, dtype=np.int64))
+        return search.run(_all_open(part))
 
 
 @dataclass(slots=True)
@@ -111,6 +113,7 @@ class _Search:
     settings: Branching
     options: SolverOptions
     cuts: Program | None
+    session: Relay | None = None
     nodes: Nodes = field(init=False)
     best: float = np.inf
     best_x: Floats | None = None
@@ -120,15 +123,31 @@ class _Search:
     uncertain: str = ""
     #: after how many nodes the followers are next asked for an incumbent
     next_try: int = 0
+    #: the sides of each node that was left
+    leaves: list[Ints] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.nodes = Nodes(self.part, self.options, self.cuts)
+        self.nodes = Nodes(self.part, self.options, self.cuts, self.session)
 
-    def try_sides(self, sides: Ints | None) -> None:
-        """Take the point with these sides, if there is one, as the first incumbent."""
-        if sides is None or len(self.nodes.integers):
-            return
-        self._offer(self.nodes.root(sides))
+    def begin(self, sides: Ints | None) -> PartAnswer:
+        """Search from the root, with what a part of the same structure has taught."""
+        precedent = self.part.precedent
+        if sides is not None or len(self.nodes.integers):
+            return self.run(_all_open(self.part) if sides is None else sides)
+        if precedent is None:
+            return self.run(_all_open(self.part))
+        if not self._offer(self.nodes.root(precedent.sides)).optimal:
+            self._try_answer(self.nodes.root(precedent.sides), precedent.x)
+        self.next_try = self.nodes.solves + FIRST_TRY
+        first, leaves = self.best, precedent.leaves
+        found = self.run(_all_open(self.part), leaves)
+        if leaves and found.outcome is Outcome.OPTIMAL and differ(found.objective, found.bound or found.objective):
+            # leaves that their own multipliers do not prove: their common parents may be proved
+            self.proved, self.leaves = np.inf, []
+            found = self.run(_all_open(self.part))
+        # leaves that were needed before the optimum was known, or in a part that differs, are too many for the next
+        is_short = self.best == first and (not leaves or len(self.leaves) <= 1.5 * len(leaves) + 2)
+        return replace(found, leaves=tuple(self.leaves)) if is_short else found
 
     def _try_answer(self, decisions: Decisions, x: Floats) -> None:
         """Let the followers answer to a node's leader, and take the pattern of that as an incumbent."""
@@ -161,7 +180,8 @@ class _Search:
             return replace(nothing(self.part, Outcome.TROUBLE, status, "branching"), nodes=found.nodes)
         return replace(found, x=answer.x, objective=sign * answer.objective)
 
-    def run(self, start: Ints) -> PartAnswer:
+    def run(self, start: Ints, leaves: tuple[Ints, ...] = ()) -> PartAnswer:
+        """Search a node to its end; it splits into these leaves, which cover it, where there are some."""
         opposite = _opposites(self.part)
         stack: list[tuple[Decisions, float]] = [(self.nodes.root(start), -np.inf)]
         started = time.monotonic()
@@ -171,6 +191,7 @@ class _Search:
             decisions, bound = stack.pop()
             if bound >= self._cutoff():
                 self.proved = min(self.proved, bound)
+                self.leaves.append(decisions.sides)
                 continue
             node = self.nodes.solve(decisions)
             answer = node.answer
@@ -182,6 +203,7 @@ class _Search:
                 self._try_answer(decisions, answer.x)
             if self._is_left(node, decisions):
                 self.proved = min(self.proved, proved)
+                self.leaves.append(decisions.sides)
                 continue
             if not answer.optimal and not (decisions.sides == Side.OPEN).any():
                 if answer.outcome is Outcome.UNBOUNDED and self.nodes.has_integer_point(decisions):
@@ -190,7 +212,9 @@ class _Search:
                     self._refuse_curved(answer)
                     self.uncertain = answer.status
                     continue
-            stack.extend((child, proved) for child in self._children(node, decisions, opposite))
+            children = [self.nodes.root(sides) for sides in leaves] or self._children(node, decisions, opposite)
+            leaves = ()
+            stack.extend((child, proved) for child in children)
         if self.uncertain:
             return self._answer(Outcome.TROUBLE, self.uncertain)
         if self.best_x is None:
@@ -264,7 +288,7 @@ class _Search:
     def _answer(self, outcome: Outcome, status: str) -> PartAnswer:
         sign = self.part.sense
         found = self.best_x is not None and outcome in (Outcome.OPTIMAL, Outcome.LIMIT)
-        answer = nothing(self.part, outcome, status, "branching")
+        answer = replace(nothing(self.part, outcome, status, "branching"), session=self.nodes.session)
         if not found or self.best_x is None:
             return replace(answer, nodes=self.nodes.solves)
         return replace(
@@ -274,6 +298,10 @@ class _Search:
             bound=sign * min(self.proved, self.best),
             nodes=self.nodes.solves,
         )
+
+
+def _all_open(part: Part) -> Ints:
+    return np.full(len(part.pairs), Side.OPEN, dtype=np.int64)
 
 
 def _opposites(part: Part) -> Ints:

@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from hiermarket.bilevel.convexity import concave
 from hiermarket.bilevel.expression import Terms, row_names, terms_of, variable_names
+from hiermarket.bilevel.places import places, positions
 from hiermarket.errors import ModelError, some_labels
 
 if TYPE_CHECKING:
@@ -135,13 +136,11 @@ def canonical(follower: Follower, program: Program) -> System:
         Rows without a variable of the follower; a cost that is not convex.
     """
     model = follower.model
-    column_of = places(program.columns)
-    row_of = places(program.rows)
     variables = _families((v.name, v.labels) for v in follower.variables)
     constraints = _families((c.name, c.labels) for c in follower.constraints)
     columns = _labels(variables)
     rows = _labels(constraints)
-    at, here = column_of[columns], row_of[rows] if len(rows) else np.empty(0, dtype=np.int64)
+    at, here = positions(columns, program.columns), positions(rows, program.rows)
 
     terms = terms_of(follower.cost, "the follower's cost")
     part = csr_array(program.matrix[here, :])
@@ -166,7 +165,7 @@ def canonical(follower: Follower, program: Program) -> System:
         others=others,
         rows=rows,
         own=own,
-        other=csr_array(part[:, column_of[others]]),
+        other=csr_array(part[:, positions(others, program.columns)]),
         rhs=np.where(kind == 1, lower_side, upper_side),
         kind=kind.astype(np.int64),
         lower=program.lower[at],
@@ -177,13 +176,6 @@ def canonical(follower: Follower, program: Program) -> System:
         variables=variables,
         constraints=constraints,
     )
-
-
-def places(labels: Ints) -> Ints:
-    """Return the position of each label; −1 for labels that are not there."""
-    position = np.full(int(labels.max(initial=-1)) + 1, -1, dtype=np.int64)
-    position[labels] = np.arange(len(labels))
-    return position
 
 
 def _families(arrays: Iterable[tuple[str, xr.DataArray]]) -> tuple[Family, ...]:
@@ -214,9 +206,8 @@ def _others(terms: Terms, program: Program, part: csr_array, columns: Ints) -> I
 def _cost(terms: Terms, columns: Ints, others: Ints) -> tuple[Floats, csr_array, csr_array]:
     """Return c, Q and C of the follower's cost."""
     count = len(columns)
-    size = 1 + max(int(array.max(initial=-1)) for array in (columns, others, terms.labels, terms.first, terms.second))
-    mine, theirs = np.full(size, -1), np.full(size, -1)
-    mine[columns], theirs[others] = np.arange(count), np.arange(len(others))
+    last = max(int(array.max(initial=-1)) for array in (terms.labels, terms.first, terms.second))
+    mine, theirs = places(columns, last), places(others, last)
     place = mine[terms.labels]
     own = place != -1
     cost = np.bincount(place[own], weights=terms.coefficients[own], minlength=count).astype(np.float64)

@@ -12,7 +12,7 @@ from hiermarket.bilevel.certificate import Certificate, Check
 from hiermarket.bilevel.expression import row_names, variable_names
 from hiermarket.bilevel.naming import part_name
 from hiermarket.bilevel.pessimistic import pessimistic
-from hiermarket.bilevel.problem import positions
+from hiermarket.bilevel.places import positions
 from hiermarket.solving.blocks import solve_blocks
 from hiermarket.solving.program import Program
 from hiermarket.solving.solver import SolverOptions
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.canonical import System
     from hiermarket.bilevel.mpec import Mpec
     from hiermarket.bilevel.pessimistic import Pessimistic
-    from hiermarket.bilevel.problem import Problem
+    from hiermarket.bilevel.problem import Part, Problem
     from hiermarket.bilevel.reformulation import PartAnswer
     from hiermarket.solving.program import Floats
 
@@ -188,7 +188,9 @@ def _follower(
             row_upper=np.concatenate([row_upper, level + RESIDUAL]),
             rows=np.arange(len(row_lower) + len(level)),
         )
-    lowest, highest = (solve_blocks(replace(face, minimise=sense), options) for sense in (True, False))
+    lowest, highest = (
+        solve_blocks(replace(face, minimise=sense), options, block_of_column=blocks) for sense in (True, False)
+    )
     spread = highest.objective - lowest.objective
     several = ~(spread <= 1e-5 * (1.0 + np.abs(lowest.objective)))
     if not several.any():
@@ -198,50 +200,37 @@ def _follower(
 
 
 def _second_solves(mpec: Mpec, problem: Problem, answers: Sequence[PartAnswer]) -> list[Check]:
-    checks = []
-    differences = [
-        (answer.crosscheck / (1.0 + abs(answer.objective)), part)
-        for answer, part in zip(answers, problem.parts, strict=True)
-        if answer.crosscheck is not None
-    ]
-    if differences:
-        value, part = max(differences, key=lambda pair: pair[0])
-        where = part_name(mpec.model, problem.program.columns[part.columns])
-        checks.append(
-            Check(
-                "second proof's objective",
-                value,
-                VALUE,
-                where,
-                "found without the bounds of the first, relative to 1 + the value",
-            )
-        )
-    lone = [
-        part
-        for answer, part in zip(answers, problem.parts, strict=True)
-        if answer.crosscheck is None and answer.bound is None and len(part.pairs)
-    ]
-    where = part_name(mpec.model, problem.program.columns[lone[0].columns]) if lone else ""
-    checks.append(Check("parts proved once only", float(len(lone)), 0.0, where, "a solver's word alone is no proof"))
-    gaps = [
-        (abs(answer.objective - answer.bound) / (1.0 + abs(answer.objective)), part)
-        for answer, part in zip(answers, problem.parts, strict=True)
-        if answer.bound is not None
-    ]
-    if gaps:
-        value, part = max(gaps, key=lambda pair: pair[0])
-        where = part_name(mpec.model, problem.program.columns[part.columns])
-        reason = "objective and what nothing can be better than, relative to 1 + the value"
-        checks.append(Check("gap proved", value, VALUE, where, reason))
+    def worst(name: str, values: Sequence[tuple[float, Part]], tolerance: float, reason: str) -> list[Check]:
+        """Return the check of the largest value, at its part; none without values."""
+        if not values:
+            return []
+        value, part = max(values, key=lambda pair: pair[0])
+        return [Check(name, value, tolerance, part_name(mpec.model, part.program.columns), reason)]
+
+    every = list(zip(answers, problem.parts, strict=True))
+    crosschecks = [(a.crosscheck / (1.0 + abs(a.objective)), part) for a, part in every if a.crosscheck is not None]
+    gaps = [(abs(a.objective - a.bound) / (1.0 + abs(a.objective)), part) for a, part in every if a.bound is not None]
+    lone = [part for a, part in every if a.crosscheck is None and a.bound is None and len(part.pairs)]
+    where = part_name(mpec.model, lone[0].program.columns) if lone else ""
     near = [
         (answer.nearest_assumed[0], mpec.pairs.name(answer.nearest_assumed[1]))
         for answer in answers
         if answer.nearest_assumed is not None
     ]
-    if near:
-        value, where = max(near)
-        checks.append(Check("value near an assumed bound", value, NEAR, where, "ratio value / bound"))
-    return checks
+    return [
+        *worst(
+            "second proof's objective",
+            crosschecks,
+            VALUE,
+            "found without the bounds of the first, relative to 1 + the value",
+        ),
+        Check("parts proved once only", float(len(lone)), 0.0, where, "a solver's word alone is no proof"),
+        *worst("gap proved", gaps, VALUE, "objective and what nothing can be better than, relative to 1 + the value"),
+        *(
+            Check("value near an assumed bound", value, NEAR, pair, "ratio value / bound")
+            for value, pair in sorted(near)[-1:]
+        ),
+    ]
 
 
 def _collected(

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import coo_array, csr_array
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -95,6 +96,25 @@ class Pairs:
         family = self.family_of(pair)
         label = self.row[pair] if family.kind is Kind.ROW else self.column[pair]
         return element_name(family.name, family.labels, int(label))
+
+
+def slack_rows(matrix: csr_array, row: Ints, column: Ints, sign: Floats) -> csr_array:
+    """Return sign·(activity of a row, or value of a column) of some pairs as rows over the columns of a matrix.
+
+    Parameters
+    ----------
+    matrix : sparse rows
+        The rows whose activities are meant.
+    row, column : int arrays
+        A row of the matrix, or a column; −1 for the other.
+    sign : float array
+        Of each pair.
+    """
+    by_row, by_column = np.flatnonzero(row >= 0), np.flatnonzero(row < 0)
+    count, (height, width) = len(row), matrix.shape
+    pick = csr_array(coo_array((sign[by_row], (by_row, row[by_row])), shape=(count, height)))
+    direct = csr_array(coo_array((sign[by_column], (by_column, column[by_column])), shape=(count, width)))
+    return csr_array(pick @ matrix + direct)
 
 
 def row_pairs(system: System, family: Family, multiplier: xr.DataArray, follower: int) -> Pairs:

@@ -10,10 +10,10 @@ import numpy as np
 from hiermarket.bilevel.bounds import bounds_of, ranges_of
 from hiermarket.bilevel.encoding import Choices, Way, encode
 from hiermarket.bilevel.intervals import tightened
-from hiermarket.bilevel.node import Side, decided
 from hiermarket.bilevel.polish import polished, second_proof
 from hiermarket.bilevel.reformulation import Assumption, PartAnswer, differ, nothing
 from hiermarket.bilevel.relaxation import relaxation
+from hiermarket.bilevel.sides import Side, decided
 from hiermarket.errors import ModelError, UnboundedPairError
 from hiermarket.solving.solver import Outcome, Session
 

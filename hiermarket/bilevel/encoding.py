@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import coo_array, csc_array, csr_array, vstack
 
-from hiermarket.bilevel.node import Side
+from hiermarket.bilevel.complementarity import slack_rows
+from hiermarket.bilevel.sides import Side, with_sides
 from hiermarket.solving.extended import Extended, Indicators, Sets
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def encode(part: Part, base: Program, choices: Choices) -> Extended:
     by_m = np.flatnonzero(open_ & (choices.ways == Way.BIG_M))
     explicit = np.flatnonzero(open_ & (choices.ways != Way.BIG_M))
     by_indicator = np.flatnonzero(open_ & (choices.ways == Way.INDICATOR))
-    base = _decided(part, base, choices.sides)
+    base = with_sides(part, base, choices.sides)
     width, first_slack = base.shape[1], base.shape[1]
     first_binary = first_slack + len(explicit)
     size = first_binary + len(by_m) + len(by_indicator)
@@ -88,10 +89,10 @@ def encode(part: Part, base: Program, choices: Choices) -> Extended:
     s = first_slack + np.arange(len(explicit))
 
     # constant + sign·activity ≤ M_s z,   m ≤ M_m (1 − z),   s − sign·activity = constant
-    slack = _wide(_slack_rows(part, base, by_m), size) + _unit(z_m, -choices.slack[by_m], size)
+    slack = _wide(_slacks(part, base, by_m), size) + _unit(z_m, -choices.slack[by_m], size)
     multiplier = _unit(part.multiplier[by_m], part.multiplier_sign[by_m], size)
     multiplier = multiplier + _unit(z_m, choices.multiplier[by_m], size)
-    defined = _unit(s, np.ones(len(s)), size) - _wide(_slack_rows(part, base, explicit), size)
+    defined = _unit(s, np.ones(len(s)), size) - _wide(_slacks(part, base, explicit), size)
     rows = [_wide(base.matrix, size), csr_array(slack), csr_array(multiplier), csr_array(defined)]
     least = np.full(2 * len(by_m), -np.inf)
     most = np.concatenate([-part.constant[by_m], choices.multiplier[by_m]])
@@ -131,31 +132,8 @@ def encode(part: Part, base: Program, choices: Choices) -> Extended:
     )
 
 
-def _decided(part: Part, base: Program, sides: Ints) -> Program:
-    """Fix the decided sides through bounds."""
-    lower, upper = base.lower.copy(), base.upper.copy()
-    row_lower, row_upper = base.row_lower.copy(), base.row_upper.copy()
-    silent = part.multiplier[sides == Side.MULTIPLIER_ZERO]
-    lower[silent] = upper[silent] = 0.0
-    tight = sides == Side.SLACK_ZERO
-    value = -part.constant / part.sign
-    in_row, in_column = tight & (part.row >= 0), tight & (part.row < 0)
-    row_lower[part.row[in_row]] = row_upper[part.row[in_row]] = value[in_row]
-    lower[part.column[in_column]] = upper[part.column[in_column]] = value[in_column]
-    return replace(base, lower=lower, upper=upper, row_lower=row_lower, row_upper=row_upper)
-
-
-def _slack_rows(part: Part, base: Program, pairs: Ints) -> csr_array:
-    """Return sign·activity (or sign·value) of some pairs as rows."""
-    count, width = len(pairs), base.shape[1]
-    by_row = part.row[pairs] >= 0
-    pick = coo_array(
-        (part.sign[pairs][by_row], (np.flatnonzero(by_row), part.row[pairs][by_row])), shape=(count, base.shape[0])
-    )
-    direct = coo_array(
-        (part.sign[pairs][~by_row], (np.flatnonzero(~by_row), part.column[pairs][~by_row])), shape=(count, width)
-    )
-    return csr_array(csr_array(pick) @ base.matrix + csr_array(direct))
+def _slacks(part: Part, base: Program, pairs: Ints) -> csr_array:
+    return slack_rows(base.matrix, part.row[pairs], part.column[pairs], part.sign[pairs])
 
 
 def _unit(columns: Ints, values: Floats, width: int) -> csr_array:

@@ -47,6 +47,14 @@ class Terms:
         """Whether there is no quadratic term."""
         return len(self.products) == 0
 
+    def summed(self) -> dict[tuple[int, int], float]:
+        """Return the coefficient of each product of two labels, and of each label with −1; no zeros."""
+        both = np.sort(np.array([self.first, self.second]), axis=0)
+        keys = np.hstack([np.array([np.full(len(self.labels), -1), self.labels]), both]).T
+        unique, place = np.unique(keys, axis=0, return_inverse=True)
+        total = np.bincount(place, weights=np.concatenate([self.coefficients, self.products]), minlength=len(unique))
+        return {(int(a), int(b)): float(value) for (a, b), value in zip(unique, total, strict=True) if value}
+
 
 def terms_of(expression: ExpressionLike, where: str) -> Terms:
     """Read an expression as flat terms; cells of an array are summed.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from hiermarket.bilevel.naming import family_names
 from hiermarket.errors import ModelError, some_labels
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Sense(StrEnum):
         return 1.0 if self is Sense.MIN else -1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Follower:
     """A follower names its variables, rows and cost in one shared linopy model.
 
@@ -98,6 +99,12 @@ class Follower:
         self._check_names()
         self._check_continuous()
         self._check_products()
+
+    def __repr__(self) -> str:
+        decides = family_names((v.name, v.labels) for v in self.variables)
+        rows = family_names((c.name, c.labels) for c in self.constraints)
+        products = f"\n  products   {', '.join(self.products)}" if self.products else ""
+        return f"Follower ({self.sense}imises its cost)\n  variables  {decides}\n  rows       {rows}{products}"
 
     @property
     def model(self) -> linopy.Model:

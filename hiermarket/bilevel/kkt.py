@@ -22,7 +22,7 @@ from scipy.sparse import coo_array, csr_array
 
 from hiermarket.bilevel.canonical import canonical
 from hiermarket.bilevel.complementarity import Kind, Pairs, bound_pairs, joined, row_pairs
-from hiermarket.bilevel.expression import variable_names
+from hiermarket.bilevel.expression import terms_of, variable_names
 from hiermarket.bilevel.follower import Follower
 from hiermarket.bilevel.gradient import by_label, gradient_rows
 from hiermarket.bilevel.mpec import Mpec
@@ -57,7 +57,8 @@ def kkt(model: linopy.Model, followers: Follower | Sequence[Follower]) -> Mpec:
     ----------
     model : linopy.Model
         The model that leader and followers share; it is not changed. Its own objective
-        plays no part: the leader's is given to `Mpec.maximise` or `Mpec.minimise`.
+        plays no part: the leader's is given to `Mpec.maximise` or `Mpec.minimise`, and a
+        leader without one is refused if the model has one that is not the followers' cost.
     followers : Follower or sequence of Follower
         Each with variables and rows of its own; what another follower decides is a
         parameter, as what the leader decides.
@@ -109,7 +110,19 @@ def kkt(model: linopy.Model, followers: Follower | Sequence[Follower]) -> Mpec:
         lower=MappingProxyType(made.lower),
         upper=MappingProxyType(made.upper),
         fixed=MappingProxyType(made.fixed),
+        ignored=_has_objective(model, tuple(several)),
     )
+
+
+def _has_objective(model: linopy.Model, followers: tuple[Follower, ...]) -> bool:
+    """Return whether a model has an objective that is neither a follower's cost nor the sum of all of them."""
+    own = terms_of(model.objective.expression, "the model's objective").summed()
+    costs = [terms_of(follower.cost, "the follower's cost").summed() for follower in followers]
+    total: dict[tuple[int, int], float] = {}
+    for cost in costs:
+        for key, value in cost.items():
+            total[key] = total.get(key, 0.0) + value
+    return bool(own) and own not in (*costs, total)
 
 
 def _check(model: linopy.Model, followers: tuple[Follower, ...]) -> None:

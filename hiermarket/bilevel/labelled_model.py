@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array, csr_array
 
+from hiermarket.bilevel.complementarity import slack_rows
 from hiermarket.bilevel.encoded import choices_of
 from hiermarket.bilevel.encoding import Way
 from hiermarket.bilevel.expression import scalar, scalar_quadratic
-from hiermarket.bilevel.node import Side
 from hiermarket.bilevel.problem import problem_of
+from hiermarket.bilevel.sides import Side
 from hiermarket.errors import InfeasibleError, ModelError
 from hiermarket.solving.program import program_of
 from hiermarket.solving.solver import SolverOptions
@@ -150,12 +151,7 @@ def _slacks(mpec: Mpec, matrix: csr_array, rows: Ints, columns: Ints) -> csr_arr
     by_label = csr_array(
         coo_array((entries.data, (rows[entries.row], columns[entries.col])), shape=(max(height, 1), width))
     )
-    in_row = np.flatnonzero(pairs.row >= 0)
-    in_column = np.flatnonzero(pairs.row < 0)
-    count = len(pairs)
-    pick = csr_array(coo_array((pairs.sign[in_row], (in_row, pairs.row[in_row])), shape=(count, by_label.shape[0])))
-    direct = coo_array((pairs.sign[in_column], (in_column, pairs.column[in_column])), shape=(count, width))
-    return csr_array(pick @ by_label + csr_array(direct))
+    return slack_rows(by_label, pairs.row, pairs.column, pairs.sign)
 
 
 def _add_family(model: linopy.Model, mpec: Mpec, family: PairFamily, written: _Written, slacks: csr_array) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from hiermarket.bilevel.expression import terms_of
 from hiermarket.bilevel.follower import Sense
+from hiermarket.bilevel.naming import family_names
 from hiermarket.errors import ModelError, some_labels
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from hiermarket.solving.program import Ints
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Mpec:
     """A mathematical program with equilibrium constraints, on a copy of the user's model.
 
@@ -53,6 +54,8 @@ class Mpec:
         The leader's sense.
     objective : Terms or None
         The leader's objective; None for a leader that does nothing.
+    ignored : bool
+        Whether the user's model has an objective that is not the followers' cost: it plays no part.
     """
 
     origin: linopy.Model
@@ -65,6 +68,25 @@ class Mpec:
     fixed: Mapping[str, linopy.Variable]
     sense: Sense = Sense.MIN
     objective: Terms | None = None
+    ignored: bool = False
+
+    def __repr__(self) -> str:
+        followers = {f.name for system in self.systems for f in (*system.variables, *system.constraints)}
+        made = {v.name for kept in (self.dual, self.lower, self.upper, self.fixed) for v in kept.values()}
+        leaders = [(n, v.labels) for n, v in self.variables.items() if n not in followers | made]
+        stationarity = {f"stationarity-{f.name}" for system in self.systems for f in system.variables}
+        rows = [(n, c.labels) for n, c in self.constraints.items() if n not in followers | stationarity]
+        count = 0 if self.objective is None else len(self.objective.labels) + len(self.objective.products)
+        wants = "does nothing" if self.objective is None else f"{self.sense}imises {count} terms"
+        several = f"{len(self.systems)} follower{'s' if len(self.systems) != 1 else ''}"
+        lines = [f"Mpec: a leader that {wants}, {several}, {len(self.pairs)} pairs"]
+        lines += [f"  leader      {family_names(leaders)}; rows: {family_names(rows)}"]
+        for number, system in enumerate(self.systems, 1):
+            decides = family_names((f.name, f.labels) for f in system.variables)
+            asks = family_names((f.name, f.labels) for f in system.constraints)
+            lines.append(f"  follower {number}  {decides}; rows: {asks}")
+        lines.append(f"  pairs       {family_names((f.name, f.labels) for f in self.pairs.families)}")
+        return "\n".join(lines)
 
     @property
     def variables(self) -> Variables:
@@ -127,6 +149,22 @@ class Mpec:
                 "The model has variables or rows that it got after kkt",
                 where=some_labels(late),
                 remedy="Add them before kkt, or to the copy: mpec.model.",
+            )
+
+    def check_leader(self) -> None:
+        """Refuse a leader without an objective where the user's model has one that is not the followers' cost.
+
+        Raises
+        ------
+        ModelError
+            As the leader would do nothing, and any of the followers' answers would be an optimum.
+        """
+        if self.objective is None and self.ignored:
+            raise ModelError(
+                "The leader has no objective: that of the model plays no part",
+                where=f"model.objective, sense {self.origin.objective.sense}",
+                remedy="Give it to the leader, mpec.maximise(model.objective.expression) or mpec.minimise(...); "
+                "a leader that does nothing needs a model without it, model.remove_objective().",
             )
 
     def terms(self, expression: ExpressionLike, where: str) -> Terms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,20 @@ from hiermarket.errors import some_labels
 
 if TYPE_CHECKING:
     import linopy
+    import xarray as xr
 
     from hiermarket.solving.program import Ints
+
+
+def family_name(name: str, labels: xr.DataArray) -> str:
+    """Name a labelled array with dimensions and size, e.g. ``p(unit, hour) × 6``; masked elements do not count."""
+    dims = f"({', '.join(map(str, labels.dims))})" if labels.dims else ""
+    return f"{name}{dims} × {int((np.asarray(labels) != -1).sum())}"
+
+
+def family_names(arrays: Iterable[tuple[str, xr.DataArray]]) -> str:
+    """Name labelled arrays with dimensions and sizes; ``nothing`` without any."""
+    return ", ".join(family_name(name, labels) for name, labels in arrays) or "nothing"
 
 
 def part_name(model: linopy.Model, labels: Ints) -> str:

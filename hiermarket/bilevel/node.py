@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,8 @@ from scipy.sparse import csc_array, csr_array
 
 from hiermarket.bilevel.convexity import concave
 from hiermarket.bilevel.safe_bound import objective_proved, proves_empty
+from hiermarket.bilevel.sides import Side, with_sides
+from hiermarket.solving.relay import Relay
 from hiermarket.solving.solver import Answer, Outcome, Session
 
 if TYPE_CHECKING:
@@ -25,31 +26,8 @@ CURVATURE_TOLERANCE = 1e-9
 INTEGRALITY = 1e-6
 #: What rounding leaves of a zero in a projection, relative to the largest entry.
 DUST = 1e-13
-
-
-class Side(IntEnum):
-    """What is decided about a pair."""
-
-    OPEN = 0
-    SLACK_ZERO = 1
-    MULTIPLIER_ZERO = 2
-
-
-def decided(part: Part, x: Floats, sides: Ints | None = None) -> Ints:
-    """Decide every open pair as a point has it.
-
-    Parameters
-    ----------
-    part : Part
-        The part.
-    x : float array
-        A point; its first columns are the part's.
-    sides : int array, optional
-        What is decided already.
-    """
-    own = x[: part.program.shape[1]]
-    guess = np.where(part.slack(own) <= part.magnitude(own), Side.SLACK_ZERO, Side.MULTIPLIER_ZERO)
-    return guess if sides is None else np.where(sides == Side.OPEN, guess, sides)
+#: Weight of the leader's objective where a follower's answer is looked for: it breaks ties in the leader's favour.
+FAVOUR = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +83,13 @@ class Nodes:
     cuts : Program, optional
         A relaxation of the part (see `relaxation`), whose further rows and columns
         strengthen every node.
+    session : Relay, optional
+        That of a part that is solved already; it is taken over if the structure is the same.
     """
 
-    def __init__(self, part: Part, options: SolverOptions, cuts: Program | None = None) -> None:
+    def __init__(
+        self, part: Part, options: SolverOptions, cuts: Program | None = None, session: Relay | None = None
+    ) -> None:
         self.part = part
         self._options = options
         self._width = part.program.shape[1]
@@ -119,7 +101,11 @@ class Nodes:
         self.integers = np.flatnonzero(part.program.integer)
         self._program = replace(self._program, integer=np.zeros(self._program.shape[1], dtype=bool))
         shown = replace(self._program, quadratic=None) if self._curved else self._program
-        self._session = Session(shown, options)
+        if session is not None and session.fits(shown, options):
+            session.take(shown)
+        else:
+            session = Relay(shown, options)
+        self.session = session
         self._every_column = np.arange(self._program.shape[1])
         self._every_row = np.arange(self._program.shape[0])
         self.solves = 0
@@ -151,7 +137,7 @@ class Nodes:
         return Node(replace(answer, x=answer.x[: self._width]), solved.proved)
 
     def _solve_plain(self, node: Program, *, prove: bool = True) -> Node:
-        session = self._session
+        session: Session = self.session
         session.change_bounds(self._every_column, node.lower, node.upper)
         session.change_row_bounds(self._every_row, node.row_lower, node.row_upper)
         answer = session.solve()
@@ -169,19 +155,19 @@ class Nodes:
         """Return a point at which linear followers answer to the leader's decision of another point.
 
         With the leader's factors fixed, dual objective less cost is linear, and zero where the
-        followers are optimal.
+        followers are optimal. A little of the leader's objective is added: the point is a guess only.
         """
         dualities = self.part.dualities
         if self._own.quadratic is not None or not dualities or not all(one.is_equation for one in dualities):
             return None
         node = self._decided(decisions)
-        lower, upper, cost = node.lower.copy(), node.upper.copy(), np.zeros(node.shape[1])
+        lower, upper, cost = node.lower.copy(), node.upper.copy(), FAVOUR * self._program.cost
         for duality in dualities:
             value = np.clip(x[duality.first], lower[duality.first], upper[duality.first])
             lower[duality.first] = upper[duality.first] = value
             np.add.at(cost, duality.columns, -duality.coefficients)
             np.add.at(cost, duality.second, -duality.products * value)
-        session = self._session
+        session = self.session
         session.change_cost(self._every_column, cost)
         self.solves += 1
         answer = self._solve_plain(replace(node, lower=lower, upper=upper), prove=False).answer
@@ -198,22 +184,10 @@ class Nodes:
 
     def _decided(self, decisions: Decisions) -> Program:
         """Return the program with the decided sides fixed through bounds."""
-        part, program, sides = self.part, self._program, decisions.sides
-        lower, upper = program.lower.copy(), program.upper.copy()
-        row_lower, row_upper = program.row_lower.copy(), program.row_upper.copy()
-        silent = part.multiplier[sides == Side.MULTIPLIER_ZERO]
-        lower[silent] = upper[silent] = 0.0
-        tight = sides == Side.SLACK_ZERO
-        value = -part.constant / part.sign
-        rows = tight & (part.row >= 0)
-        row_lower[part.row[rows]] = row_upper[part.row[rows]] = value[rows]
-        columns = tight & (part.row < 0)
-        # the bound of the other side stays: a lower and an upper bound at once leave an empty node
-        below, above = columns & (part.sign > 0), columns & (part.sign < 0)
-        upper[part.column[below]] = value[below]
-        lower[part.column[above]] = np.maximum(lower[part.column[above]], value[above])
-        lower[self.integers], upper[self.integers] = decisions.least, decisions.most
-        return replace(program, lower=lower, upper=upper, row_lower=row_lower, row_upper=row_upper)
+        node = with_sides(self.part, self._program, decisions.sides)
+        # its bounds are its own copies
+        node.lower[self.integers], node.upper[self.integers] = decisions.least, decisions.most
+        return node
 
     def _solve_curved(self, node: Program) -> Node:
         """Solve on the node's equations: x = origin + basis·t, where the objective may be convex."""

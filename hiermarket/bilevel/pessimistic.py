@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import coo_array, csr_array, vstack
 
-from hiermarket.bilevel.problem import positions
+from hiermarket.bilevel.places import positions
 from hiermarket.solving.blocks import solve_blocks
 from hiermarket.solving.solver import Outcome
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hiermarket.bilevel.node import Nodes, decided
+from hiermarket.bilevel.node import Nodes
 from hiermarket.bilevel.reformulation import PartAnswer, differ, nothing
+from hiermarket.bilevel.sides import decided
 from hiermarket.solving.solver import Outcome
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse import coo_array, csc_array, csr_array, vstack
 
 from hiermarket.bilevel.expression import variable_names
+from hiermarket.bilevel.places import positions
 from hiermarket.solving.blocks import components, split
 from hiermarket.solving.program import program_of
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.canonical import System
     from hiermarket.bilevel.complementarity import Pairs
     from hiermarket.bilevel.mpec import Mpec
+    from hiermarket.bilevel.precedent import Precedent
     from hiermarket.solving.program import Floats, Ints, Program
 
 
@@ -80,8 +82,8 @@ class Part:
         The labelled pairs of the whole problem, for messages.
     model : linopy.Model
         The copy, for the names of columns.
-    similar : int array or None
-        How the pairs of a part of the same shape were decided: worth a first try.
+    precedent : Precedent or None
+        How a part of the same structure was solved: worth a first try.
     """
 
     number: int
@@ -98,7 +100,7 @@ class Part:
     dualities: tuple[Duality, ...]
     names: Pairs
     model: linopy.Model
-    similar: Ints | None = None
+    precedent: Precedent | None = None
 
     def name(self, pair: int) -> str:
         """Name a pair of this part by its family and labels."""
@@ -146,18 +148,12 @@ class Problem:
     constant: float
 
 
-def positions(labels: Ints, columns: Ints) -> Ints:
-    """Return the positions of labels in `columns`."""
-    place = np.full(int(max(columns.max(initial=-1), labels.max(initial=-1))) + 1, -1, dtype=np.int64)
-    place[columns] = np.arange(len(columns))
-    return np.asarray(place[labels], dtype=np.int64)
-
-
 def problem_of(mpec: Mpec) -> Problem:
     """Read a bilevel problem as arrays and split it into independent parts."""
     import linopy
 
     mpec.check_origin()
+    mpec.check_leader()
     with linopy.options as options:
         options.set_value(semantics="v1")
         program = _with_objective(program_of(mpec.model, scaled=False), mpec)

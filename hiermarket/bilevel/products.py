@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array, csr_array
 
-from hiermarket.bilevel.canonical import places
+from hiermarket.bilevel.bits import bits_of, pins
 from hiermarket.bilevel.expression import variable_names
+from hiermarket.bilevel.places import places
 from hiermarket.errors import ModelError, some_labels
 from hiermarket.solving.program import program_of
 from hiermarket.solving.sparse_rows import labelled
@@ -153,22 +154,22 @@ class _Factors:
         place = places(program.columns)
         self.base: dict[int, float] = {}
         self.bits: dict[int, list[tuple[int, float]]] = {}
-        needed: list[tuple[int, int]] = []
+        needed: list[tuple[int, float]] = []
         for label in integers.tolist():
-            low, high = np.ceil(program.lower[place[label]]), np.floor(program.upper[place[label]])
-            self.base[label] = float(low)
-            if (low, high) == (0.0, 1.0):
+            self.base[label], factors = bits_of(program.lower[place[label]], program.upper[place[label]])
+            if (self.base[label], factors) == (0.0, (1.0,)):
                 self.bits[label] = [(label, 1.0)]
             else:
-                needed += [(label, bit) for bit in range(int(high - low).bit_length())]
+                needed += [(label, factor) for factor in factors]
                 self.bits[label] = []
         if not needed:
             return
         names = list(variable_names(model, np.array([label for label, _ in needed])))
-        index = pd.Index([f"{z} bit {bit}" for z, (_, bit) in zip(names, needed, strict=True)], name="bit")
+        bits = [f"{z} bit {int(np.log2(factor))}" for z, (_, factor) in zip(names, needed, strict=True)]
+        index = pd.Index(bits, name="bit")
         made = model.add_variables(coords=[index], binary=True, name=f"bits-{name}")
-        for (label, bit), binary in zip(needed, np.asarray(made.labels).tolist(), strict=True):
-            self.bits[label].append((binary, 2.0**bit))
+        for (label, factor), binary in zip(needed, np.asarray(made.labels).tolist(), strict=True):
+            self.bits[label].append((binary, factor))
         whole = [label for label in integers.tolist() if self.bits[label] != [(label, 1.0)]]
         entries = [(row, label, 1.0) for row, label in enumerate(whole)]
         entries += [(row, binary, -factor) for row, label in enumerate(whole) for binary, factor in self.bits[label]]
@@ -216,19 +217,13 @@ def _products(
     index = pd.Index(names, name="product")
     w = model.add_variables(coords=[index], name=f"product-{name}")
     at, labels = np.arange(len(index)), np.asarray(w.labels)
-    nothing = np.zeros(len(index))
     made = []
-    for kind, of_own, of_binary, constant, sign in (
-        ("least", 0.0, -low, nothing, ">="),
-        ("most", 0.0, -high, nothing, "<="),
-        ("on", -1.0, -high, high, ">="),
-        ("off", -1.0, -low, low, "<="),
-    ):
+    for pin in pins(low, high):
         entries = [*zip(at.tolist(), labels.tolist(), np.ones(len(at)).tolist(), strict=True)]
-        entries += [*zip(at.tolist(), binary.tolist(), np.broadcast_to(of_binary, at.shape).tolist(), strict=True)]
-        entries += [(row, label, of_own) for row, label in zip(at.tolist(), own.tolist(), strict=True)]
-        expression = _expression(model, entries, constant, index)
-        made.append(model.add_constraints(expression, sign, 0.0, name=f"product-{name}-{kind}"))
+        entries += [*zip(at.tolist(), binary.tolist(), pin.of_binary.tolist(), strict=True)]
+        entries += [(row, label, pin.of_own) for row, label in zip(at.tolist(), own.tolist(), strict=True)]
+        expression = _expression(model, entries, -pin.limit, index)
+        made.append(model.add_constraints(expression, pin.sign, 0.0, name=f"product-{name}-{pin.name}"))
     return w, made
 
 

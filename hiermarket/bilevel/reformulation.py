@@ -9,7 +9,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from hiermarket.bilevel.problem import Part
-    from hiermarket.solving.program import Floats
+    from hiermarket.solving.program import Floats, Ints
+    from hiermarket.solving.relay import Relay
     from hiermarket.solving.solver import Outcome, SolverOptions
 
 
@@ -66,6 +67,10 @@ class PartAnswer:
         |objective − objective of a second proof that does not use the bounds of the first|.
     bound : float or None
         What nothing can be better than, by the multipliers of every node that was left.
+    leaves : tuple of int arrays
+        The leaves of a short tree that proved it, for the next part (see `Precedent`).
+    session : Relay or None
+        With which branching solved its nodes, for the next part too.
     """
 
     outcome: Outcome
@@ -81,6 +86,8 @@ class PartAnswer:
     assumptions: tuple[Assumption, ...] = field(default=())
     crosscheck: float | None = None
     bound: float | None = None
+    leaves: tuple[Ints, ...] = ()
+    session: Relay | None = None
 
 
 def differ(first: float, second: float) -> bool:

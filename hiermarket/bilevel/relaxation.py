@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, vstack
+from scipy.sparse import csr_array
 
 from hiermarket.solving.solver import Outcome, Session
 
@@ -105,24 +105,24 @@ def _with_duality(program: Program, duality: Duality, lower: Floats, upper: Floa
     """Add one follower's strong duality, with a column for each product."""
     rows, count = program.shape
     products = len(duality.products)
-    planes = _planes(duality, lower, upper, count)
     width = count + products
-    row = coo_array(
-        (
-            np.concatenate([duality.coefficients, duality.products]),
-            (
-                np.zeros(len(duality.columns) + products, dtype=np.int64),
-                np.concatenate([duality.columns, count + np.arange(products)]),
-            ),
-        ),
-        shape=(1, width),
+    row = (
+        np.concatenate([duality.coefficients, duality.products]),
+        np.concatenate([duality.columns, count + np.arange(products)]),
     )
-    matrix, least = planes
-    wider = csr_array((program.matrix.data, program.matrix.indices, program.matrix.indptr), shape=(rows, width))
+    values, places, least = _planes(duality, lower, upper, count)
+    # plain concatenation: scipy's stacking costs more than all of these together
+    matrix = program.matrix
+    ends = len(matrix.data) + len(row[0]) + places.shape[1] * np.arange(len(least) + 1)
+    entries = (
+        np.concatenate([matrix.data, row[0], values.ravel()]),
+        np.concatenate([matrix.indices, row[1], places.ravel()]).astype(np.int32),
+        np.concatenate([matrix.indptr, ends]).astype(np.int32),
+    )
     return replace(
         program,
         cost=np.zeros(width),
-        matrix=csr_array(vstack([wider, csr_array(row), matrix])),
+        matrix=csr_array(entries, shape=(rows + 1 + len(least), width)),
         row_lower=np.concatenate([program.row_lower, [0.0], least]),
         row_upper=np.concatenate(
             [program.row_upper, [0.0 if duality.is_equation else np.inf], np.full(len(least), np.inf)]
@@ -135,28 +135,17 @@ def _with_duality(program: Program, duality: Duality, lower: Floats, upper: Floa
     )
 
 
-def _planes(duality: Duality, lower: Floats, upper: Floats, count: int) -> tuple[csr_array, Floats]:
-    """Return McCormick's planes of w = x·y as rows ≥: those whose two bounds are finite.
+def _planes(duality: Duality, lower: Floats, upper: Floats, count: int) -> tuple[Floats, Ints, Floats]:
+    """Return McCormick's planes of w = x·y as rows ≥, three entries each: those whose two bounds are finite.
 
     w ≥ x̲ y + y̲ x − x̲ y̲,  w ≥ x̄ y + ȳ x − x̄ ȳ,  w ≤ x̄ y + y̲ x − x̄ y̲,  w ≤ x̲ y + ȳ x − x̲ ȳ
     """
     x, y = duality.first, duality.second
     w = count + np.arange(len(x))
-    data, rows, columns, least = [np.empty(0)], [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)], []
-    made = 0
-    for of_x, of_y, sign in (
-        (lower, lower, 1.0),
-        (upper, upper, 1.0),
-        (upper, lower, -1.0),
-        (lower, upper, -1.0),
-    ):
-        keep = np.isfinite(of_x[x]) & np.isfinite(of_y[y])
-        number = int(keep.sum())
-        at_x, at_y = of_x[x[keep]], of_y[y[keep]]
-        data += [np.full(number, sign), -sign * at_x, -sign * at_y]
-        rows += [made + np.arange(number)] * 3
-        columns += [w[keep], y[keep], x[keep]]
-        least.append(-sign * at_x * at_y)
-        made += number
-    entries = (np.concatenate(data), (np.concatenate(rows), np.concatenate(columns)))
-    return csr_array(coo_array(entries, shape=(made, count + len(x)))), np.concatenate(least)
+    of_x = np.array([lower[x], upper[x], upper[x], lower[x]])
+    of_y = np.array([lower[y], upper[y], lower[y], upper[y]])
+    keep = np.isfinite(of_x) & np.isfinite(of_y)
+    sign = np.broadcast_to(np.array([[1.0], [1.0], [-1.0], [-1.0]]), keep.shape)[keep]
+    at_x, at_y = of_x[keep], of_y[keep]
+    places = np.broadcast_to(np.stack([w, y, x], axis=-1), (*keep.shape, 3))[keep]
+    return np.stack([sign, -sign * at_x, -sign * at_y], axis=-1), places, -sign * at_x * at_y

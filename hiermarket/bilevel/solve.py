@@ -12,8 +12,9 @@ from hiermarket.bilevel.auto import Auto
 from hiermarket.bilevel.checking import certify
 from hiermarket.bilevel.diagnosis import diagnose
 from hiermarket.bilevel.naming import part_name
-from hiermarket.bilevel.node import decided
+from hiermarket.bilevel.precedent import Precedent, in_order
 from hiermarket.bilevel.problem import problem_of
+from hiermarket.bilevel.sides import decided
 from hiermarket.errors import LimitReachedError, ModelError
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.problem import Part, Problem
     from hiermarket.bilevel.reformulation import PartAnswer, Reformulation
     from hiermarket.errors import InfeasibleError, SolveError
-    from hiermarket.solving.program import Floats, Ints
+    from hiermarket.solving.program import Floats
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -110,8 +111,9 @@ def solve(mpec: Mpec, reformulation: Reformulation | None = None, *, options: So
     options = options or SolverOptions()
     _check_arguments(mpec, reformulation)
     problem = problem_of(mpec)
-    answers = _answers(problem, reformulation or Auto(), options)
-    _refuse(mpec, problem, answers, options)
+    found = _answers(problem, reformulation or Auto(), options)
+    _refuse(mpec, problem, found, options)
+    answers = list(found.values())
     x = np.full(len(problem.program.columns), np.nan)
     for part, answer in zip(problem.parts, answers, strict=True):
         x[part.columns] = answer.x
@@ -120,7 +122,7 @@ def solve(mpec: Mpec, reformulation: Reformulation | None = None, *, options: So
     status = "limit reached" if limited else "optimal"
     solution = _solution(mpec, problem, x, sum(answer.objective for answer in answers), certificate, status)
     if limited:
-        raise _failure(mpec, problem, answers, limited[0], incumbent=solution)
+        raise _failure(mpec, problem, answers[limited[0]], limited[0], incumbent=solution)
     return solution
 
 
@@ -135,31 +137,38 @@ def _check_arguments(mpec: object, reformulation: object) -> None:
         )
 
 
-def _answers(problem: Problem, reformulation: Reformulation, options: SolverOptions) -> list[PartAnswer]:
-    """Solve the parts one by one; a part is tried first as the last one of its shape was decided."""
-    answers: list[PartAnswer] = []
-    similar: dict[tuple[int, int], Ints] = {}
-    for part in problem.parts:
-        shape = (part.program.shape[1], len(part.pairs))
-        answer = reformulation.solve(replace(part, similar=similar.get(shape)), options)
-        answers.append(answer)
+def _answers(problem: Problem, reformulation: Reformulation, options: SolverOptions) -> dict[int, PartAnswer]:
+    """Solve the parts one by one, each with what the last one of its structure has taught.
+
+    From an infeasible part on, only those before it are solved: the first one is reported.
+    """
+    answers: dict[int, PartAnswer] = {}
+    precedent, of = None, b""
+    end = len(problem.parts)
+    for part, structure in in_order(problem.parts):
+        if part.number >= end:
+            continue
+        # structures come one after the other: a precedent of another one, and its session, are done with
+        precedent, of = (precedent if of == structure else None), structure
+        answer = reformulation.solve(replace(part, precedent=precedent), options)
+        answers[part.number] = replace(answer, leaves=(), session=None)
         if answer.outcome is Outcome.INFEASIBLE:
-            break
+            end = part.number
         if answer.outcome is Outcome.OPTIMAL:
-            similar[shape] = decided(part, answer.x)
-    return answers
+            precedent = Precedent(answer.x, decided(part, answer.x), answer.leaves, answer.session)
+    return dict(sorted(answers.items()))
 
 
-def _refuse(mpec: Mpec, problem: Problem, answers: list[PartAnswer], options: SolverOptions) -> None:
+def _refuse(mpec: Mpec, problem: Problem, answers: dict[int, PartAnswer], options: SolverOptions) -> None:
     """Raise the error of the part that has no answer: one infeasible part makes the whole infeasible."""
     order = (Outcome.INFEASIBLE, Outcome.TROUBLE, Outcome.LIMIT, Outcome.UNBOUNDED)
     for outcome in order:
-        for number, answer in enumerate(answers):
+        for number, answer in answers.items():
             # a limit reached with a point is an incumbent; a point that a second proof refutes is none
             if answer.outcome is outcome and not (outcome is Outcome.LIMIT and np.isfinite(answer.x).all()):
                 if outcome is Outcome.INFEASIBLE:
                     raise _infeasible(mpec, problem.parts[number], options)
-                raise _failure(mpec, problem, answers, number)
+                raise _failure(mpec, problem, answer, number)
 
 
 def _infeasible(mpec: Mpec, part: Part, options: SolverOptions) -> InfeasibleError:
@@ -169,9 +178,9 @@ def _infeasible(mpec: Mpec, part: Part, options: SolverOptions) -> InfeasibleErr
 
 
 def _failure(
-    mpec: Mpec, problem: Problem, answers: list[PartAnswer], number: int, incumbent: Solution | None = None
+    mpec: Mpec, problem: Problem, answer: PartAnswer, number: int, incumbent: Solution | None = None
 ) -> SolveError:
-    answer, part = answers[number], problem.parts[number]
+    part = problem.parts[number]
     where = part_name(mpec.model, part.program.columns)
     error = failure(answer.outcome, what="The bilevel problem", where=where, status=answer.status)
     if isinstance(error, LimitReachedError):

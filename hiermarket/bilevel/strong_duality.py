@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import coo_array, csr_array, vstack
 
+from hiermarket.bilevel.bits import bits_of, pins
 from hiermarket.bilevel.branching import Branching
-from hiermarket.bilevel.node import Side
 from hiermarket.bilevel.polish import polished, second_proof
 from hiermarket.bilevel.reformulation import PartAnswer, nothing
 from hiermarket.bilevel.relaxation import bound_columns, linear
+from hiermarket.bilevel.sides import Side
 from hiermarket.errors import ModelError, some_labels
 from hiermarket.solving.extended import Extended, Products
 from hiermarket.solving.solver import Outcome, Session
@@ -159,7 +160,8 @@ def _with_bits(program: Program, first: Ints, second: Ints, product: Floats, ran
     least: list[float] = []
     most: list[float] = []
     lower, upper, integer = [], [], []
-    bits: dict[int, list[int]] = {}
+    bits: dict[int, list[tuple[int, float]]] = {}
+    base: dict[int, float] = {}
 
     def add_column(low: float, high: float, *, whole: bool) -> int:
         lower.append(low)
@@ -168,26 +170,24 @@ def _with_bits(program: Program, first: Ints, second: Ints, product: Floats, ran
         return columns + len(lower) - 1
 
     def add_row(terms: list[tuple[int, float]], low: float, high: float) -> None:
-        data.extend((rows + len(least), column, value) for column, value in terms)
+        data.extend((rows + len(least), column, value) for column, value in terms if value)
         least.append(low)
         most.append(high)
 
     for x in np.unique(first).tolist():
-        base, room = np.ceil(program.lower[x]), np.floor(program.upper[x]) - np.ceil(program.lower[x])
-        count = int(room).bit_length()
-        bits[x] = [add_column(0.0, 1.0, whole=True) for _ in range(count)]
-        add_row([(x, 1.0), *((b, -float(2**k)) for k, b in enumerate(bits[x]))], base, base)
-    for x, y, factor, low, high in zip(
-        first.tolist(), second.tolist(), product.tolist(), ranges[0].tolist(), ranges[1].tolist(), strict=True
-    ):
-        data.append((rows - 1, y, factor * float(np.ceil(program.lower[x]))))
-        for k, b in enumerate(bits[x]):
+        base[x], factors = bits_of(program.lower[x], program.upper[x])
+        bits[x] = [(add_column(0.0, 1.0, whole=True), factor) for factor in factors]
+        add_row([(x, 1.0), *((b, -factor) for b, factor in bits[x])], base[x], base[x])
+    rows_of_product = pins(*ranges)
+    for number, (x, y, coefficient) in enumerate(zip(first.tolist(), second.tolist(), product.tolist(), strict=True)):
+        data.append((rows - 1, y, coefficient * base[x]))
+        for b, factor in bits[x]:
             w = add_column(-np.inf, np.inf, whole=False)
-            data.append((rows - 1, w, factor * 2.0**k))
-            add_row([(w, 1.0), (b, -low)], 0.0, np.inf)
-            add_row([(w, 1.0), (b, -high)], -np.inf, 0.0)
-            add_row([(w, 1.0), (y, -1.0), (b, -high)], -high, np.inf)
-            add_row([(w, 1.0), (y, -1.0), (b, -low)], -np.inf, -low)
+            data.append((rows - 1, w, coefficient * factor))
+            for pin in rows_of_product:
+                limit = float(pin.limit[number])
+                ends = (limit, np.inf) if pin.sign == ">=" else (-np.inf, limit)
+                add_row([(w, 1.0), (y, pin.of_own), (b, float(pin.of_binary[number]))], *ends)
     row, column, value = (np.array(part) for part in zip(*data, strict=True))
     width, height = columns + len(lower), rows + len(least)
     old = coo_array(program.matrix)

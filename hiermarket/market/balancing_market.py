@@ -27,6 +27,8 @@ from hiermarket.schema import bare, freeze, freeze_array, raise_together
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from hiermarket.network.from_pypsa import PypsaNetwork
 
 
@@ -157,6 +159,21 @@ class BalancingMarket:
                 imbalance=self.imbalance.sel({BUS: feeders.data.indexes[BUS]}),
                 tbm=self.tbm.sel({FEEDER: list(names)}),
                 transmission=side,
+            )
+
+    def of_periods(self, periods: NDArray[np.intp]) -> BalancingMarket:
+        """Return the market in some periods, by position in `periods`; the TSO's side too."""
+        at = {PERIOD: periods}
+        side = self.tso_side.of_periods(periods)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MarketWarning)
+            return replace(
+                self,
+                feeders=Feeders(self.feeders.data.isel(at)),
+                bids=Bids(self.bids.data.isel(at)),
+                imbalance=self.imbalance.isel(at),
+                tbm=self.tbm.isel(at),
+                transmission=side.transmission,
             )
 
     def truthful(self) -> BalancingMarket:

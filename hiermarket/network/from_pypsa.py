@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,13 +41,13 @@ _ELECTRICAL = {
 }  # fmt: skip
 
 
-def load_network(name: str) -> pypsa.Network:
-    """Return a network that the package ships.
+def load_network(name: str | Path) -> pypsa.Network:
+    """Return a network that the package ships, or one of a file.
 
     Parameters
     ----------
-    name : str
-        Name of a file beside SOURCES.md without its ending, e.g. ``"ieee33"``.
+    name : str or Path
+        Name of a file beside SOURCES.md without its ending, e.g. ``"ieee33"``; or a Path.
 
     Returns
     -------
@@ -63,12 +64,12 @@ def load_network(name: str) -> pypsa.Network:
 
     folder = files("hiermarket.networks")
     shipped = sorted(item.name.removesuffix(".nc") for item in folder.iterdir() if item.name.endswith(".nc"))
-    if name not in shipped:
+    if not isinstance(name, Path) and name not in shipped:
         remedy = "Open a file of your own with pypsa.Network(path)."
         raise DataError([Fault("load_network", repr(name), f"one of {', '.join(shipped)}", remedy)])
     import pypsa
 
-    with as_file(folder / f"{name}.nc") as path, warnings.catch_warnings():
+    with as_file(name if isinstance(name, Path) else folder / f"{name}.nc") as path, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="pandas infers the .str. dtype", category=FutureWarning)
         return pypsa.Network(path)
 

@@ -29,6 +29,8 @@ def write_results(tree: xr.DataTree, path: str | Path) -> Path:
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         tree.to_netcdf(draft, engine="netcdf4")
+        with draft.open("rb") as written:
+            os.fsync(written.fileno())
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)

@@ -38,7 +38,7 @@ def result_tree(chain: Chain) -> xr.DataTree:
         nomenclature; options, rules and versions are attributes of the root.
     """
     groups = {
-        "input": _inputs(chain.market),
+        "input": describe(unstack(flat_inputs(chain.market))),
         "clearing": chain.clearing.data,
         "forwarded": chain.forwarded.data,
         "tso": chain.cleared.data,
@@ -48,7 +48,8 @@ def result_tree(chain: Chain) -> xr.DataTree:
         "indicators": indicators(chain),
     }
     if chain.bidding:
-        groups["bidding"] = _bidding(chain.bidding)
+        flat = flat_bidding(chain.bidding)
+        groups["bidding"] = unstack(flat).assign_attrs(flat.attrs)
     buses = groups["input"].indexes["bus"]
     # the same buses in every group: arithmetic between groups would drop the others
     same = {name: group.reindex(bus=buses) if "bus" in group.dims else group for name, group in groups.items()}
@@ -84,12 +85,13 @@ def storable(dataset: xr.Dataset) -> xr.Dataset:
     return stored
 
 
-def _inputs(market: BalancingMarket) -> xr.Dataset:
+def flat_inputs(market: BalancingMarket) -> xr.Dataset:
+    """Return bids, imbalance, schedule, limits and prices of the TBM over flat labels."""
     feeders = market.feeders.data
     labels = feeders[["bus_feeder", "bus_name"]].coords
     flat = market.bids.data.assign(market.tbm).assign(_schedule(market))
     flat = flat.assign(imbalance=market.imbalance, duration=feeders["duration"])
-    return describe(unstack(flat.drop_vars("bid_node").assign_coords(labels)))
+    return describe(flat.drop_vars("bid_node").assign_coords(labels))
 
 
 def _schedule(market: BalancingMarket) -> dict[str, xr.DataArray]:
@@ -97,14 +99,14 @@ def _schedule(market: BalancingMarket) -> dict[str, xr.DataArray]:
     return {name: market.feeders.data[name] for name in names}
 
 
-def _bidding(parts: tuple[StrategicBidding, ...]) -> xr.Dataset:
-    """Put the leader's results together; of each check of the certificates, the worst."""
+def flat_bidding(parts: tuple[StrategicBidding, ...]) -> xr.Dataset:
+    """Put the leader's results together, over flat labels; of each check of the certificates, the worst."""
     checks: dict[str, float] = {}
     for part in parts:
         for check in part.certificate.checks:
             checks[check.name] = max(checks.get(check.name, 0.0), check.value)
     meaning = {"units": "1", "long_name": "Largest residual of the check"}
-    values = unstack(join_flat([part.flat for part in parts])).assign(
+    values = join_flat([part.flat for part in parts]).assign(
         residual=xr.DataArray(list(checks.values()), coords={"check": list(checks)}, dims="check", attrs=meaning)
     )
     values.attrs = {

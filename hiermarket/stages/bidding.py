@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from hiermarket import bilevel
@@ -16,9 +15,10 @@ from hiermarket.labels import BID, BUS, PERIOD
 from hiermarket.network.losses import LinDistFlow, linearise
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, raise_together
+from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections
-from hiermarket.stages.clearing_model import BALANCES, RECOURSE, clearing_cost, clearing_model
-from hiermarket.stages.dso_clearing import DsoClearing, clear_dso, per_feeder, public
+from hiermarket.stages.dso_clearing import DsoClearing, clear_dso, per_feeder
+from hiermarket.stages.leader_problem import leader_problem
 
 if TYPE_CHECKING:
     from hiermarket.bilevel.certificate import Certificate
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.solve import Solution
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.network.losses import LossTerms
-    from hiermarket.solving.solver import SolverOptions
 
 #: A volume or price difference below this counts as none [MW, EUR/MWh]: a thousand times
 #: the solver's feasibility tolerance.
@@ -42,7 +41,7 @@ class StrategicBidding(Labelled):
     """The offers of one strategic BSP, what it expects, and what the clearing makes of it.
 
     Arrays: ``offer_price, expected_activation, tie_difference`` (bid), ``expected_price``
-    (bus), ``expected_profit`` (feeder), each by period; units as in the nomenclature.
+    (bus), ``expected_profit, screened`` (feeder), each by period; units as in the nomenclature.
 
     Attributes
     ----------
@@ -139,11 +138,11 @@ def bid_strategically(
         market.with_bids(data.assign(price=data.price.where(~own, data.cost))), grid=grid, solver=solver
     ).require()
     losses = truthful.losses
-    answer, gap = _bilevel(market, own, losses, truthful, reformulation, solver)
+    led, gap = _bilevel(market, own, losses, truthful, reformulation, solver)
     for _ in range(relinearise if grid.loss_passes else 0):
-        losses = _losses_at(market, answer, grid)
-        answer, gap = _bilevel(market, own, losses, truthful, reformulation, solver)
-    expected = _expected(market, answer)
+        losses = _losses_at(market, led.values, grid)
+        led, gap = _bilevel(market, own, losses, truthful, reformulation, solver)
+    expected, answer = led.values, led.answer
     offers = _offers(market, own, expected, tick).clip(market.rules.price_floor, market.rules.price_cap)
     with_offers = market.with_bids(data.assign(price=(data.price.dims, offers.transpose(*data.price.dims).values)))
     clearing = clear_dso(with_offers, grid=grid, solver=solver)
@@ -156,6 +155,7 @@ def bid_strategically(
             "tie_difference": bare(clearing.flat.activation) - expected.activation,
             "expected_price": expected.nodal_price,
             "expected_profit": profit * bare(market.duration),
+            "screened": led.unlimited,
         }
     )
     coords = {**data[list(BID_COORDS)].coords, **market.feeders.data[list(BUS_COORDS)].coords}
@@ -178,56 +178,28 @@ def _bilevel(
     truthful: DsoClearing,
     reformulation: Reformulation | None,
     solver: SolverOptions | None,
-) -> tuple[Solution, float]:
-    """Solve (10) with the DSO's clearing as the follower; return it and the check of (11)."""
+) -> tuple[Expected, float]:
+    """Solve (10) with the DSO's clearing as the follower; return what it leads to, and the check of (11)."""
     import linopy
 
-    data, rules = market.bids.data, market.rules
     with linopy.options as options:
         options.set_value(semantics="v1")
-        model = clearing_model(market, losses, truthful.scheduled_import, truthful.grid)
-        followers = [model.variables[name] for name in model.variables]
-        rows = [model.constraints[name] for name in model.constraints]
-        mine = pd.Index(data.indexes[BID][own.values], name=BID)
-        offer = model.add_variables(
-            lower=rules.price_floor, upper=rules.price_cap, coords=[mine, market.periods], name="Bid-offer_price"
-        )
-        a = model.variables["Bid-activation"].sel({BID: mine})
-        scale = (bare(market.duration) * bare(market.bids.sign)).sel({BID: mine})
-        # (8)  the leader's bids at its offer price, all others at their own
-        cost = clearing_cost(model, market, bare(data.price).where(~own, 0.0)) + (scale * offer * a).sum()
-        follower = bilevel.Follower(variables=followers, constraints=rows, cost=cost)
-        mpec = bilevel.kkt(model, follower)
-        sold = mpec.variables["Bid-activation"].sel({BID: mine})
-        balances = [name for name in BALANCES if name in mpec.dual]
-        # (11)  Σ_own Δ σ (λ + τκ) a, exactly linear
-        paid = bilevel.dual_times_primal(mpec, dual=balances, primal=sold)
-        # (10)  max  payment − Σ_own Δ σ c a                                                  [EUR]
-        own_cost = ((scale * bare(data.cost).sel({BID: mine})) * sold).sum()
-        answer = bilevel.solve(mpec.maximise(paid - own_cost), reformulation, options=solver)
+        problem = leader_problem(market, own, losses, truthful, screening=(solver or SolverOptions()).screening)
+        answer = bilevel.solve(problem.mpec, reformulation, options=solver)
     answer.certificate.require()
-    expected = _expected(market, answer)
-    margin = _margin(market, expected)
-    profit = float((bare(own) * margin * expected.activation * bare(market.duration)).sum())
-    return answer, abs(profit - answer.objective)
+    expected = Expected(problem.read(answer), answer, problem.unlimited)
+    margin = _margin(market, expected.values)
+    profit = float((bare(own) * margin * expected.values.activation * bare(market.duration)).sum())
+    return expected, abs(profit - answer.objective)
 
 
-def _expected(market: BalancingMarket, answer: Solution) -> xr.Dataset:
-    """Read activation, prices and recourse of the follower out of the bilevel solution."""
-    duration, buses = bare(market.duration), market.feeders.data.indexes[BUS]
-    inner, outer = (bare(answer.duals[name]) for name in ("Bus-nodal_balance", "Interface-balance"))
-    active = xr.concat([outer, inner], dim=BUS).sel({BUS: buses}) / duration
-    reactive = bare(answer.duals["Bus-reactive_balance"]).reindex({BUS: buses}).fillna(0.0) / duration
-    named = {public(name): bare(answer[name]).reindex({BUS: buses}) for name in RECOURSE}
-    return xr.Dataset(
-        {
-            "activation": bare(answer["Bid-activation"]).transpose(BID, PERIOD),
-            "offer": bare(answer["Bid-offer_price"]).reindex({BID: market.bids.data.indexes[BID]}),
-            "nodal_price": active.transpose(BUS, PERIOD),
-            "reactive_price": reactive.transpose(BUS, PERIOD),
-            **named,
-        }
-    )
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the leader expects: values by label, the bilevel solution, and where no limit can count."""
+
+    values: xr.Dataset
+    answer: Solution
+    unlimited: xr.DataArray
 
 
 def paid_price(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
@@ -279,18 +251,12 @@ def _offers(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, ti
     return chosen.where(bare(own), bare(data.price)).transpose(BID, PERIOD)
 
 
-def _losses_at(market: BalancingMarket, answer: Solution, grid: LinDistFlow) -> LossTerms:
+def _losses_at(market: BalancingMarket, expected: xr.Dataset, grid: LinDistFlow) -> LossTerms:
     """Linearise the losses at the state that the leader expects."""
-    expected = _expected(market, answer)
     p, q = injections(market, expected.activation, expected)
+    linear = expected[["v", "p_flow", "q_flow"]]
     ac = ac_state(market, p, q)
-    buses = market.feeders.data.indexes[BUS]
-    linear = {
-        "v": bare(answer["Bus-v_sq"] ** 0.5).reindex({BUS: buses}),
-        "p_flow": bare(answer["Line-p"]).reindex({BUS: buses}),
-        "q_flow": bare(answer["Line-q"]).reindex({BUS: buses}),
-    }
-    state = xr.Dataset({name: bare(ac[name]).fillna(values) for name, values in linear.items()})
+    state = xr.Dataset({name: bare(ac[name]).fillna(bare(linear[name])) for name in linear})
     return linearise(market.feeders, state, grid.losses)
 
 

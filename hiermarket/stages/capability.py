@@ -17,7 +17,7 @@ from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, po
 from hiermarket.solving.blocks import Work
 from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections, state_or_linear
-from hiermarket.stages.largest_box import CountingRows, Volumes, counting_rows, largest, together
+from hiermarket.stages.largest_box import ROUNDING, CountingRows, Volumes, counting_rows, largest, together
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
@@ -150,10 +150,11 @@ def forward(
     around = [_Corner(market, clearing, xr.zeros_like(remaining))]
     factor = _interface_factor(market, around[0].losses)
     volume, work = most, Work()
+    least = ROUNDING if options.screening else -np.inf
     counted = np.zeros(clearing.flat.status.shape, dtype=bool)
     exact = clearing.grid.loss_passes == 0
     for _ in range(1 if exact else 1 + chosen.corner_passes):
-        rows = _counting(market, clearing, who, most, around, chosen, every=not options.screening)
+        rows = _counting(market, clearing, who, most, around, chosen, least=least)
         counted |= rows.cases(counted.shape)
         before, (volume, of_pass) = volume, largest(market, most, rows, who, bare(clearing.flat.price), options)
         work += of_pass
@@ -206,7 +207,7 @@ def _counting(
     around: list[_Corner],
     method: ForwardingMethod,
     *,
-    every: bool,
+    least: float,
 ) -> CountingRows:
     """Return the limits that count, linearised at one or more corners, as (12) or (13) has them."""
     high, low = (a.transpose(BID, PERIOD).values for a in most.extremes(bare(market.bids.sign)))
@@ -218,7 +219,7 @@ def _counting(
         # (12) looks at each direction by itself: up at the upper corner, down at the lower one
         directions = tuple(Direction) if len(around) == 1 else (tuple(Direction)[number],)
         box = isinstance(method, SafeBox)
-        found.append(counting_rows(limits, who, owner, (high, low), None if box else directions, every=every))
+        found.append(counting_rows(limits, who, owner, (high, low), None if box else directions, least=least))
     return together(found)
 
 

@@ -26,6 +26,11 @@ RECOURSE = ("Bus-unserved", "Bus-spilled", "Bus-reactive_shortage", "Bus-reactiv
 BALANCES = ("Bus-nodal_balance", "Bus-reactive_balance", "Interface-balance")
 
 
+def public(variable: str) -> str:
+    """Return the public name of a model's variable: ``Bus-unserved`` → ``unserved``."""
+    return variable.partition("-")[2]
+
+
 def at_bus(per_bid: linopy.LinearExpression, node: pd.Series, buses: pd.Index) -> linopy.LinearExpression:
     """Sum an expression over bids at each bus; 0 where there are none.
 

@@ -116,7 +116,8 @@ def local_stages(
 ) -> LocalStages:
     """Run stages 1 and 2: everything that happens before the TSO.
 
-    See `run_chain` for the parameters.
+    See `run_chain` for the parameters. A feeder and period without a clearing has NaN and
+    its outcome in ``clearing.status``; `common_stages` refuses it.
     """
     options = options or Options()
     tell = progress or _silent
@@ -130,7 +131,6 @@ def local_stages(
         market = market.truthful() if isinstance(options.behaviour, Truthful) else market
         tell(STAGES[1])
         clearing = clear_dso(market, grid=options.grid, solver=options.solver)
-    clearing.require()
     tell(STAGES[2])
     forwarded = forward(market, clearing, method=options.forwarding, solver=options.solver)
     return LocalStages(market, bidding, clearing, forwarded)
@@ -145,7 +145,7 @@ def common_stages(
     """
     options = options or Options()
     tell = progress or _silent
-    market, clearing = local.market, local.clearing
+    market, clearing = local.market, local.clearing.require()
     tell(STAGES[3])
     cleared = clear_tso(market, clearing, local.forwarded, solver=options.solver).require()
     tell(STAGES[4])

@@ -21,7 +21,7 @@ from hiermarket.solving.lexicographic import ZERO
 from hiermarket.solving.program import Program, write_back
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
 from hiermarket.stages.ac_check import ac_state, checked, injections, scheduled, state_or_linear, without
-from hiermarket.stages.clearing_model import BALANCES, RECOURSE
+from hiermarket.stages.clearing_model import BALANCES, RECOURSE, public
 from hiermarket.stages.clearing_program import ClearingProgram, read_clearing
 from hiermarket.stages.screening import Screened, clear_by_merit_order, root_prices
 
@@ -85,11 +85,6 @@ class DsoClearing(Labelled):
                 where = f"feeder={labels[FEEDER][feeder]}, period={labels[PERIOD][t]}"
                 raise failure(outcome, what="The DSO's clearing", where=where, status=outcome.value)
         return self
-
-
-def public(variable: str) -> str:
-    """Return the public name of a model's variable: ``Bus-unserved`` → ``unserved``."""
-    return variable.partition("-")[2]
 
 
 def clear_dso(
@@ -171,7 +166,8 @@ class _Passes:
             name: array.where(keep[array.dims[0]], found[name]) if PERIOD in array.dims else array
             for name, array in values.items()
         }
-        return without(values.assign(merged), status != 0, market).assign(status=status, screened=decided)
+        known = without(values.assign(merged), status != 0, market)
+        return known.assign(price=values.price, status=status, screened=decided)
 
     def _solve(
         self, losses: LossTerms, imports: xr.DataArray, wanted: xr.DataArray, stacked: Screened

@@ -93,7 +93,7 @@ def counting_rows(
     most: tuple[Floats, Floats],
     directions: tuple[Direction, ...] | None,
     *,
-    every: bool,
+    least: float = ROUNDING,
 ) -> CountingRows:
     """Keep of all limits those that some volumes break.
 
@@ -109,8 +109,9 @@ def counting_rows(
         The most of U and D.
     directions : tuple of Direction or None
         (12) for these directions, each by itself; None for (13).
-    every : bool
-        Keep all limits, also those that no volume breaks.
+    least : float
+        By how much a limit must be broken to be kept [p.u.², MVA]; rounding by default, −∞ keeps
+        all of them.
 
     Notes
     -----
@@ -128,7 +129,7 @@ def counting_rows(
         for up, down in rows:
             # (13)  Σ_i (c_i⁺ U_i + c_i⁻ D_i) ≤ h      ∀ limits: the worst point of the box
             worst = (np.maximum(up, 0.0) * high[of]).sum(axis=1) + (np.maximum(down, 0.0) * low[of]).sum(axis=1)
-            at, t = np.nonzero((worst > limit.room + ROUNDING) | every)
+            at, t = np.nonzero(worst > limit.room + least)
             kind = np.full(len(at), limit.kind)
             parts.append((kind, limit.bus[at], t, up[at, :, t], down[at, :, t], limit.room[at, t]))
     kind, bus, period, up, down, room = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

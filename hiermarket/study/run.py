@@ -1,11 +1,15 @@
-"""Run the chain: in this process, or feeder by feeder on a dask cluster."""
+"""Run the chain of a market, or a study of many feeders: here, or on a dask cluster."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
+from hiermarket.errors import Fault
+from hiermarket.schema import raise_together
 from hiermarket.stages.coordination import Chain, LocalStages, Options, common_stages, local_stages, run_chain
 from hiermarket.study.batches import join_stages, options_for, split_market
+from hiermarket.study.study import Study
+from hiermarket.study.walk import run_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,41 +17,71 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.study.opened import StudyResults
+    from hiermarket.study.progress import Progress
 
 
+@overload
 def run(
-    market: BalancingMarket,
+    what: BalancingMarket,
     options: Options | None = None,
     *,
     client: Client | None = None,
     progress: Callable[[str], None] | None = None,
-) -> Chain:
+) -> Chain: ...
+
+
+@overload
+def run(
+    what: Study, *, client: Client | None = None, progress: Callable[[Progress], None] | None = None
+) -> StudyResults: ...
+
+
+def run(
+    what: BalancingMarket | Study,
+    options: Options | None = None,
+    *,
+    client: Client | None = None,
+    progress: Callable[[str], None] | Callable[[Progress], None] | None = None,
+) -> Chain | StudyResults:
     """Run every stage of the hierarchy.
 
     Parameters
     ----------
-    market : BalancingMarket
-        Grids, bids, imbalance, prices; one feeder or many.
+    what : BalancingMarket or Study
+        Grids, bids, imbalance, prices of one feeder or many, in memory; or a study, whose
+        feeders are made batch by batch and whose results go to a folder.
     options : Options, optional
-        Behaviour of the BSPs, forwarding method, grid model; everybody truthful and
-        `SafeBox` by default.
+        For a market: behaviour of the BSPs, forwarding method, grid model; everybody
+        truthful and `SafeBox` by default. A study has its own.
     client : distributed.Client, optional
-        A dask client. The stages before the TSO are then computed on its workers, a task
-        for each feeder; the result is the same. Without a client, and for one feeder,
-        everything runs in this process.
+        A dask client. The stages of the feeders are then computed on its workers; the
+        result is the same. Without a client everything runs in this process.
     progress : callable, optional
-        Called with the name of each stage before it begins, and with every feeder that
-        is done.
+        For a market: called with the name of each stage before it begins, and with every
+        feeder that is done. For a study: called with `Progress` after every batch.
 
     Returns
     -------
-    Chain
-        The results of all stages.
+    Chain or StudyResults
+        The results of all stages: in memory for a market, opened lazily for a study.
 
     Raises
     ------
     SolveError
-        With feeder and period, when a stage has no optimum.
+        With feeder and period, when a stage of a market has no optimum. In a study these are
+        told in the results.
+    BatchesFailedError
+        When batches of a study failed in every attempt (`OnFailure.STOP`); all others are
+        kept.
+    StudyError
+        When another run writes the folder of the study, or the cluster is lost.
+
+    Notes
+    -----
+    A study that was stopped, or killed, is resumed by running it again: parts that are
+    there and whose inputs are the same are not computed again. Workers write them, so
+    that they must see the study's folder.
 
     Examples
     --------
@@ -56,17 +90,21 @@ def run(
     >>> chain.clearing.activation.sel(bsp="A", direction="up").max().item()
     0.2
     """
+    tell: Callable[..., None] = progress or (lambda step: None)
+    if isinstance(what, Study):
+        if options is not None:
+            raise_together([Fault("run", "options beside a study", "the study's own", "Make the study with them.")])
+        return run_study(what, client=client, tell=tell)
     options = options or Options()
-    if client is None or len(market.feeder_names) == 1:
-        return run_chain(market, options, progress=progress)
-    tell = progress or (lambda stage: None)
-    parts = split_market(market)
+    if client is None or len(what.feeder_names) == 1:
+        return run_chain(what, options, progress=tell)
+    parts = split_market(what)
     futures = [client.submit(_local, part, options_for(part, options), pure=False) for part in parts]
     done: list[LocalStages] = []
     for part, future in zip(parts, futures, strict=True):
         done.append(future.result())
         tell(f"feeder {part.feeder_names[0]}")
-    return common_stages(join_stages(market, done), options, progress=progress)
+    return common_stages(join_stages(what, done), options, progress=tell)
 
 
 def _local(market: BalancingMarket, options: Options) -> LocalStages:

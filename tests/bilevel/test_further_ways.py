@@ -80,6 +80,11 @@ def check(case, mpec, reformulation, options=BRIEF):
     solution.certificate.require()
 
 
+def right(case):
+    """An optimum without end may be found as one: whether SCIP does depends on its release."""
+    return (UnboundedError,) if case.optimum is not None and isinf(case.optimum) else ()
+
+
 #: Declared bounds of 1e4 cut the optimum off, or a product is too inexact: told, not answered.
 UNTRUSTED = {
     "mixed": {"fanzeres_2017_withholding", "shimizu_aiyoshi_1981_ex1", "unbounded_leader"},
@@ -97,7 +102,7 @@ def test_pairs_written_for_scip(case, way):
             bl.solve(mpec, way.reformulation(mpec), options=SolverOptions(time_limit=0.5))
         assert "SCIP" in stopped.value.status
     elif case.name in UNTRUSTED.get(way.name, ()):
-        with pytest.raises(NumericalError):
+        with pytest.raises((NumericalError, *right(case))):
             bl.solve(mpec, way.reformulation(mpec), options=BRIEF)
     else:
         check(case, mpec, way.reformulation(mpec))
@@ -118,11 +123,11 @@ def test_strong_duality(case, solver):
     mpec = problem_of(case)
     reformulation = bl.StrongDuality(solver=solver)
     if solver == "scip" and case.name in ENDLESS["strong duality"]:
-        with pytest.raises(LimitReachedError):
+        with pytest.raises((LimitReachedError, *right(case))):
             bl.solve(mpec, reformulation, options=SolverOptions(time_limit=0.5))
         return
     if solver == "scip" and case.name in UNTRUSTED["strong duality"]:
-        with pytest.raises(NumericalError):
+        with pytest.raises((NumericalError, *right(case))):
             bl.solve(mpec, reformulation, options=BRIEF)
         return
     try:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import hiermarket.bilevel as bl
 from hiermarket.bilevel.bounds import bounds_of
-from hiermarket.bilevel.node import Side
 from hiermarket.bilevel.problem import problem_of
+from hiermarket.bilevel.sides import Side
 from hiermarket.errors import InfeasibleError, ModelError, UnboundedError, UnboundedPairError
 from hiermarket.solving.solver import SolverOptions
 from tests.bilevel.random_problems import draw, mpec_of, optimum

@@ -1,13 +1,20 @@
 """What multipliers prove: never more than the truth, and all of it at the optimal ones."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
-from hiermarket.bilevel.safe_bound import least_proved, proves_empty
+import hiermarket.bilevel as bl
+from hiermarket.bilevel.safe_bound import least_proved, proves_empty, refined
 from hiermarket.solving.program import Program
+from tests.bilevel.case_models import mpec_of
+from tests.bilevel.known_cases import CASES
 
 SEEDS = st.integers(0, 10**6)
 
@@ -120,3 +127,44 @@ def test_multipliers_that_are_not_numbers_prove_nothing():
     dual = np.full(given_program.shape[0], np.nan)
     assert least_proved(given_program, given_program.cost, dual) == -np.inf
     assert not proves_empty(given_program, dual)
+
+
+def with_huge_bounds(given_program):
+    return replace(
+        given_program,
+        lower=np.maximum(given_program.lower, -1e9),
+        upper=np.minimum(given_program.upper, 1e9),
+        row_lower=np.maximum(given_program.row_lower, -1e9),
+        row_upper=np.minimum(given_program.row_upper, 1e9),
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(SEEDS, SEEDS)
+def test_refined_multipliers_prove_the_optimum_and_no_more(seed, other):
+    """Rounding of 1e-9 in the multipliers, times bounds of 1e9, is all there is of a proof without refining."""
+    given_program = program(seed)
+    status, optimum, dual = solved(given_program)
+    assume(status == 0)
+    huge = with_huge_bounds(given_program)
+    rounding = np.random.default_rng(other).uniform(-1e-9, 1e-9, len(dual))
+    better = refined(huge, np.zeros(huge.shape[1]), dual + rounding)
+    assume(better is not None)
+    proved = least_proved(huge, huge.cost, better[1])
+    assert abs(proved - optimum) <= 1e-6 * (1 + abs(optimum))
+
+
+def meaning_none(texts):
+    return tuple(re.sub(r"\binf\b", "1e9", text) for text in texts)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.optimum is not None], ids=lambda case: case.name)
+def test_bounds_that_are_meant_as_none_cost_no_certificate(case):
+    huge = replace(
+        case,
+        leader_variables=meaning_none(case.leader_variables),
+        follower_variables=meaning_none(case.follower_variables),
+    )
+    solution = bl.solve(mpec_of(huge))
+    assert solution.objective == pytest.approx(case.optimum, abs=case.tolerance * (1 + abs(case.optimum)))
+    solution.certificate.require()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ import hiermarket as hm
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.stages.bidding import bid_strategically, paid_price
 from hiermarket.stages.dso_clearing import clear_dso
+from tests.random_markets import random_market
 
 LOSSLESS = hm.LinDistFlow(loss_passes=0)
 
@@ -212,3 +215,37 @@ def test_leading_earns_at_least_as_much_as_the_truth_once_it_is_cleared(m33, bsp
     # a tick of 0.01 EUR/MWh on at most 0.4 MW, and losses linearised at another state
     assert cleared >= truthful - 0.01
     assert cleared == pytest.approx(led.objective, abs=0.01)
+
+
+@pytest.mark.parametrize("seed", [1, 4, 6])
+@pytest.mark.parametrize("passes", [0, 1])
+def test_the_grid_is_left_out_where_it_cannot_count(seed, passes):
+    """The same optimum, expectation by expectation, as with every grid in the problem."""
+    market = wide(random_market(seed, count=5, periods=2, hours=0.5))
+    grid = hm.LinDistFlow(passes)
+    one = bid_strategically(market, "A", grid=grid, relinearise=0)
+    other = bid_strategically(market, "A", grid=grid, relinearise=0, solver=hm.SolverOptions(screening=False))
+    assert 0 < float(one.flat.screened.mean()) < 1
+    assert not other.flat.screened.any()
+    assert one.certificate.ok
+    assert one.objective == pytest.approx(other.objective, rel=1e-7, abs=1e-6)
+    # optima of each feeder and period are values, not decisions: they are unique
+    np.testing.assert_allclose(one.flat.expected_profit, other.flat.expected_profit, atol=1e-5)
+    assert one.revenue_gap < 1e-6
+    assert list(one.flat.data_vars) == list(other.flat.data_vars)
+    for name, array in one.flat.data_vars.items():
+        assert array.notnull().all(), name
+        assert array.dims == other.flat[name].dims
+
+
+def wide(market):
+    """The same market with voltages and ratings that leave room in half of the feeders, and a TBM without limits."""
+    data = market.feeders.data
+    roomy = data.bus_feeder.isin(list(market.feeder_names[::2]))
+    feeders = type(market.feeders)(
+        data.assign(
+            v_min=data.v_min.where(~roomy, 0.5), v_max=data.v_max.where(~roomy, 1.5),
+            s_max=data.s_max.where(~roomy, np.inf),
+        )
+    )  # fmt: skip
+    return dataclasses.replace(market, feeders=feeders, tbm=market.tbm.assign(tbm_limit=market.tbm.tbm_limit * np.inf))

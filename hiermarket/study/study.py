@@ -1,0 +1,130 @@
+"""A study as a value: feeders, options, the folder of its results, and how it is cut into batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hiermarket.errors import Fault
+from hiermarket.market.balancing_market import BalancingMarket
+from hiermarket.schema import raise_together
+from hiermarket.stages.coordination import Options
+from hiermarket.study.source import MarketSource
+
+if TYPE_CHECKING:
+    from hiermarket.study.source import Extent, Source
+
+#: What a batch may take of a worker's memory [bytes], besides the libraries.
+MEMORY: Final = 400e6
+
+#: Bytes at the peak of a batch, for every number of a bus, and of a bid, in a period. Measured; see docs/studies.md.
+BYTES_PER_BUS: Final = 1800
+BYTES_PER_BID: Final = 3000
+
+#: Most feeders in a batch: a batch that fails, or whose worker dies, is computed anew.
+MOST_FEEDERS: Final = 100
+
+
+class OnFailure(StrEnum):
+    """What becomes of a study in which a batch fails in every attempt."""
+
+    STOP = "stop"
+    """Finish and keep all other batches, then raise one error; a second run resumes."""
+    CONTINUE = "continue"
+    """Go on without the feeders of the batch; a warning and the results name them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Many feeders under one TSO, and where their results go.
+
+    Parameters
+    ----------
+    source : BalancingMarket, NetworkFiles, ReplicatedCase or any Source
+        The feeders and the TSO's side. Feeders are made batch by batch.
+    folder : str or Path
+        The folder of the results: parts that are there, and whose inputs are the same,
+        are not computed again.
+    options : Options
+        Behaviour of the BSPs, forwarding method, grid model.
+    batch : int, optional
+        Feeders in a batch; by default as many as fit into `MEMORY` (`batch_size`).
+    on_failure : OnFailure
+        What to do when a batch fails in every attempt.
+    retries : int
+        How often a batch is tried again when it ends with an error that may be one of the
+        machine. Faults of the data and statuses of the solver are not tried again.
+
+    Raises
+    ------
+    DataError
+        Without feeders, with names that occur twice, and for a batch of none.
+    """
+
+    source: Source
+    folder: Path
+    options: Options = field(default_factory=Options)
+    batch: int | None = None
+    on_failure: OnFailure = OnFailure.STOP
+    retries: int = 1
+
+    def __init__(
+        self,
+        source: Source | BalancingMarket,
+        folder: str | Path,
+        *,
+        options: Options | None = None,
+        batch: int | None = None,
+        on_failure: OnFailure = OnFailure.STOP,
+        retries: int = 1,
+    ) -> None:
+        given = MarketSource(source) if isinstance(source, BalancingMarket) else source
+        faults = []
+        names = given.names
+        if not names:
+            faults.append(Fault("study.source", "no feeder", "one feeder or more", "Name the feeders."))
+        if len(set(names)) < len(names):
+            faults.append(Fault("study.source", "names that occur twice", "a name for each feeder", "Rename them."))
+        for name, number, least in (("batch", batch, 1), ("retries", retries, 0)):
+            if number is not None and number < least:
+                faults.append(Fault(f"study.{name}", str(number), f"{least} or more", "Correct it."))
+        raise_together(faults)
+        values = {
+            "source": given, "folder": Path(folder), "options": options or Options(), "batch": batch,
+            "on_failure": on_failure, "retries": retries,
+        }  # fmt: skip
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def batches(self) -> tuple[tuple[str, ...], ...]:
+        """The feeders of each batch; the same whatever the number of workers."""
+        names = self.source.names
+        size = batch_size(self.source.extent) if self.batch is None else self.batch
+        return tuple(names[start : start + size] for start in range(0, len(names), size))
+
+
+def batch_size(extent: Extent, memory: float = MEMORY) -> int:
+    """Return how many feeders fit into the memory of a batch.
+
+    Parameters
+    ----------
+    extent : Extent
+        Buses and bids of a feeder, periods.
+    memory : float
+        Bytes.
+
+    Returns
+    -------
+    int
+        memory / (periods × (`BYTES_PER_BUS` × buses + `BYTES_PER_BID` × bids)), from 1 to
+        `MOST_FEEDERS`.
+
+    >>> from hiermarket.study.source import Extent
+    >>> batch_size(Extent(buses=33, bids=17, periods=96))
+    37
+    """
+    one = extent.periods * (BYTES_PER_BUS * extent.buses + BYTES_PER_BID * extent.bids)
+    return max(1, min(MOST_FEEDERS, int(memory / one)))

@@ -1,0 +1,201 @@
+"""A study in a folder is the chain in memory; what failed is told, the rest is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import hiermarket as hm
+from hiermarket.study.manifest import Phase
+from hiermarket.study.source import Extent, MarketSource
+from hiermarket.study.study import MOST_FEEDERS, batch_size
+from hiermarket.study.tasks import LocalJob
+from tests.study.conftest import QUICK, assert_same, market_of
+
+UNDO = hm.Options(behaviour=hm.AsBid(), forwarding=hm.SafeBox(undo=True))
+
+
+@pytest.mark.parametrize("batch", [3, 1])
+def test_a_study_is_the_chain(on_a_grid, tmp_path, batch):
+    told: list[hm.Progress] = []
+    results = hm.run(hm.Study(on_a_grid, tmp_path, options=UNDO, batch=batch), progress=told.append)
+    assert results.complete
+    assert results.missing == results.failures == results.failed == ()
+    assert_same(hm.run(on_a_grid, UNDO), results)
+    assert [step.phase for step in told if step.batches == step.of_batches] == list(Phase)
+    assert str(told[0]) == f"local: 0 of {3 // batch} batches, 0 feeders"
+    assert told[1].rate > 0
+    assert np.isfinite(told[1].left)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_threads_of_a_cluster_change_nothing(on_a_grid, tmp_path):
+    from distributed import Client
+
+    with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as client:
+        results = hm.run(hm.Study(on_a_grid, tmp_path, options=UNDO, batch=2), client=client)
+    assert_same(hm.run(on_a_grid, UNDO), results)
+
+
+def test_a_leader_bids_in_a_study_too(three_feeders, tmp_path):
+    options = hm.Options(behaviour=hm.OneLeader("A"), grid=QUICK.grid)
+    results = hm.run(hm.Study(three_feeders, tmp_path, options=options, batch=1))
+    chain = hm.run(three_feeders, options)
+    offered = results["bidding"].sel(bsp="A", feeder=["a", "b"])
+    wanted = chain.bidding[0].flat
+    bids = offered.flat.indexes["bid"]
+    found = offered.flat["offer_price"].compute()
+    np.testing.assert_allclose(found.values, wanted["offer_price"].sel(bid=bids).values, atol=1e-6)
+    # nobody leads in c
+    assert set(results["bidding"].flat["bid_feeder"].values) == {"a", "b"}
+
+
+def test_labels_select_from_lazily_opened_arrays(on_a_grid, tmp_path):
+    hm.run(hm.Study(on_a_grid, tmp_path, options=QUICK, batch=1))
+    results = hm.open_study(tmp_path)
+    clearing = results["clearing"]
+    assert clearing.flat["activation"].chunks is not None
+    assert clearing.flat["bid_feeder"].values.tolist() == ["a"] * 4 + ["b"] * 4 + ["c"] * 2
+    one = clearing.sel(feeder="b", bsp="A", bus="4", direction="up")
+    assert one.data["activation"].dims == ("feeder", "bsp", "bus", "block", "direction", "period")
+    assert one.data["activation"].shape == (1, 1, 1, 1, 1, 2)
+    assert one.data["nodal_price"].shape == (1, 1, 2)
+    assert one.data["tbm_volume"].shape == (1, 1, 2)
+    two = clearing.sel(feeder=["c", "a"], period="2026-01-01 01:00")
+    assert two["nodal_price"].sizes == {"feeder": 2, "bus": 3, "period": 1}
+    assert np.isnan(two["nodal_price"].sel(feeder="a", bus="3").item())
+    late = clearing.sel(period=slice("2026-01-01 01:00", None))
+    assert late.flat.sizes["period"] == 1
+    accounts = results["settlement"].sel(feeder="b").flat["account"].values
+    assert set(accounts) == {"DSO b", "imbalance payers b", "congestion and losses b"}
+    payment = results["settlement"].flat["payment"].sum("account").compute()
+    assert float(abs(payment).max()) < 1e-9
+    # the same in memory
+    chain = hm.run(on_a_grid, QUICK)
+    xr.testing.assert_allclose(chain.clearing.sel(feeder="b", bsp="A").data, clearing.sel(feeder="b", bsp="A").data)
+    assert "tso" in results.stages
+    assert "bidding" not in results.stages
+
+
+def test_labels_that_are_not_there(on_a_grid, tmp_path):
+    results = hm.run(hm.Study(on_a_grid, tmp_path, options=QUICK))
+    with pytest.raises(hm.DataError) as caught:
+        results["clearing"].sel(feeder="z", bsp="A", buss="4")
+    assert [fault.where for fault in caught.value.faults] == ["sel(feeder)", "sel"]
+    assert caught.value.faults[0].found == "z"
+    assert "'bus'" in caught.value.faults[1].remedy
+    with pytest.raises(hm.DataError) as caught:
+        results["clearin"]
+    assert "'clearing'" in caught.value.faults[0].remedy
+    with pytest.raises(hm.DataError) as caught:
+        results["bidding"]
+    assert "tso" in caught.value.faults[0].expected
+
+
+def test_no_study_in_a_folder(tmp_path):
+    with pytest.raises(hm.StudyError) as caught:
+        hm.open_study(tmp_path)
+    assert caught.value.where == str(tmp_path)
+
+
+class _Broken(MarketSource):
+    """One feeder cannot be made."""
+
+    def parcel(self, names, kept):
+        if "b" in names:
+            raise hm.StudyError("No such grid", where="b", remedy="Draw it.")
+        return super().parcel(names, kept)
+
+
+def _break(monkeypatch, error):
+    whole = LocalJob.compute
+
+    def compute(self):
+        if "b" in self.feeders:
+            raise error
+        return whole(self)
+
+    monkeypatch.setattr(LocalJob, "compute", compute)
+
+
+@pytest.mark.parametrize("where", ["client", "worker", "machine"])
+def test_a_batch_that_always_fails(three_feeders, tmp_path, monkeypatch, where):
+    source = MarketSource(three_feeders)
+    if where == "client":
+        source = _Broken(three_feeders)
+    elif where == "worker":
+        _break(monkeypatch, hm.StudyError("No such grid", where="b", remedy="Draw it."))
+    else:
+        _break(monkeypatch, OSError("No such grid"))
+    with pytest.raises(hm.BatchesFailedError) as caught:
+        hm.run(hm.Study(source, tmp_path, options=QUICK, batch=1))
+    failure = caught.value.failures[0]
+    assert (failure.batch, failure.feeders, failure.phase) == (1, ("b",), "local")
+    assert "No such grid" in failure.reason
+    results = hm.open_study(tmp_path)
+    assert not results.complete
+    assert results.failures == caught.value.failures
+    assert results.stages == ("input", "clearing", "forwarded", "baseline")
+    assert list(results["clearing"].flat["feeder"].values) == ["a", "c"]
+
+    with pytest.warns(hm.MarketWarning, match="went on without b"):
+        results = hm.run(hm.Study(source, tmp_path, options=QUICK, batch=1, on_failure=hm.OnFailure.CONTINUE))
+    assert results.complete
+    assert results.missing == ("b",)
+    assert [f.feeders for f in results.failures] == [("b",)]
+    assert_same(hm.run(three_feeders.of_feeders(["a", "c"]), QUICK), results)
+    assert [built.title.plain for built in hm.study_report(results)][-1] == "Batches that failed"
+
+
+def test_errors_of_the_machine_are_tried_again(three_feeders, tmp_path, monkeypatch):
+    whole, calls = LocalJob.compute, []
+
+    def compute(self):
+        calls.append(self.batch)
+        if len(calls) == 1:
+            raise OSError("the disk is full")
+        return whole(self)
+
+    monkeypatch.setattr(LocalJob, "compute", compute)
+    assert hm.run(hm.Study(three_feeders, tmp_path, options=QUICK, batch=2)).complete
+    assert calls == [0, 0, 1]
+
+
+def test_a_period_without_a_clearing_sinks_nothing_else(tmp_path):
+    """30 MW through 0.03 p.u. of resistance: the schedule of b has no power flow in its last period."""
+    market = market_of({"a": 2, "b": 4}, periods=2, load={"b": 30.0}, grid=True)
+    with pytest.warns(hm.MarketWarning) as told:
+        results = hm.run(hm.Study(market, tmp_path, batch=1))
+    assert any("Without a clearing: feeder=b, period=2026-01-01T01:00:00" in str(w.message) for w in told)
+    assert any("no AC power flow" in str(w.message) for w in told)
+    assert [(f.feeder, f.period, f.outcome) for f in results.failed] == [
+        ("b", "2026-01-01T01:00:00", "numerical trouble")
+    ]
+    assert results.complete
+    status = results["clearing"].flat["status"].compute()
+    assert status.sel(feeder="b").values.tolist() == [0, 4]
+    final = results["disaggregation"].sel(feeder="b")["final_activation"]
+    assert np.isnan(final.isel(period=1)).all()
+    assert final.isel(period=0).notnull().any()
+    alone = hm.run(market.of_feeders(["a"]), hm.Options())
+    np.testing.assert_allclose(
+        results["clearing"].sel(feeder="a").flat["activation"].compute(), alone.clearing.flat["activation"], atol=1e-9
+    )
+    assert hm.study_report(results)[-1].title.plain == "Without a clearing"
+
+
+def test_a_study_is_checked(three_feeders, tmp_path):
+    with pytest.raises(hm.DataError) as caught:
+        hm.Study(three_feeders, tmp_path, batch=0, retries=-1)
+    assert [fault.where for fault in caught.value.faults] == ["study.batch", "study.retries"]
+    with pytest.raises(hm.DataError, match="options beside a study"):
+        hm.run(hm.Study(three_feeders, tmp_path), QUICK)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_batches_fit_into_memory():
+    feeder = Extent(buses=33, bids=17, periods=96)
+    assert batch_size(feeder, memory=4e8) >= 2 * batch_size(feeder, memory=2e8) - 1
+    assert batch_size(Extent(10_000, 10_000, 1_000)) == 1
+    assert batch_size(Extent(2, 2, 1)) == MOST_FEEDERS

@@ -33,9 +33,9 @@ def test_the_next_program_has_values_and_a_sense_of_its_own():
     """Need 8 with 2a + b: a = 4. The largest of −2a − 3b is the least of 2a + 3b, with the other sign."""
     session = Relay(program(), OPTIONS)
     assert session.solve().objective == pytest.approx(11.0)
-    session.take(program(need=8.0, weight=2.0))
+    session.replace(program(need=8.0, weight=2.0))
     assert session.solve().objective == pytest.approx(8.0)
-    session.take(replace(program(need=6.0), cost=np.array([-2.0, -3.0]), minimise=False))
+    session.replace(replace(program(need=6.0), cost=np.array([-2.0, -3.0]), minimise=False))
     answer = session.solve()
     assert answer.objective == pytest.approx(-14.0)
     assert answer.dual == pytest.approx([-3.0])
@@ -43,9 +43,9 @@ def test_the_next_program_has_values_and_a_sense_of_its_own():
 
 def test_an_infeasible_program_leaves_a_session_that_goes_on():
     session = Relay(program(), OPTIONS)
-    session.take(replace(program(), upper=np.array([1.0, 1.0])))
+    session.replace(replace(program(), upper=np.array([1.0, 1.0])))
     assert not session.solve().optimal
-    session.take(program())
+    session.replace(program())
     assert session.solve().objective == pytest.approx(11.0)
 
 

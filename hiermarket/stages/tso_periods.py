@@ -105,6 +105,8 @@ def clear_periods(
     """
     sources, everything = sources_of(side, offers), np.arange(len(side.periods))
     screened = clear_by_merit_order(side, need, sources)
+    if solver is not None and not solver.screening:
+        screened.decided[:] = False
     found: dict[str, Floats] = {**screened.values, "grid_status": np.zeros(len(everything), dtype=np.int8)}
     moved, rest = screened.taken, np.flatnonzero(~screened.decided)
     work = Work(screened=int(screened.decided.sum()))
@@ -175,7 +177,7 @@ def _margin(
     few enough are left.
     """
     price, free, work, most = np.zeros(need.shape), sources.volume > 0, Work(), sources.most
-    while most > 4 * NEAREST:
+    while most > 4 * NEAREST and (solver is None or solver.screening):
         fixed = np.where(~free & (sources.gain(price) > 0), sources.volume, 0.0)
         # as if whatever takes supply did so from the beginning
         taken = np.where(free & (sources.sign[:, None] < 0) & np.isfinite(sources.value), sources.volume, fixed)
@@ -184,7 +186,7 @@ def _margin(
         work += solved.work
         price = np.nan_to_num(solved.values["grid_price"])
         # two groups on each side, unless that is too fine
-        most = max(2 * NEAREST, 4 * -(-most // GROUPS))
+        most = min(max(2 * NEAREST, 4 * -(-most // GROUPS)), most - 1)
         free = nearest(sources, place, price, most // 2)
     return price, free, work
 

@@ -18,7 +18,6 @@ import typer
 from hiermarket.errors import HiermarketError, MarketWarning
 
 if TYPE_CHECKING:
-    from distributed import Client
     from rich.console import Console
     from rich.status import Status
 
@@ -170,6 +169,7 @@ def _run_study(file: Path, output: Path | None, workers: int | None, scheduler: 
         raise typer.BadParameter("give only one of --workers and --scheduler")
     out, progress = _consoles()
     with _plain_words(progress):
+        from hiermarket.study.cluster import cluster_for
         from hiermarket.study.manifest import forget
         from hiermarket.study.progress_bar import shown
         from hiermarket.study.report import study_report
@@ -180,7 +180,7 @@ def _run_study(file: Path, output: Path | None, workers: int | None, scheduler: 
         if fresh:
             forget(study.folder)
         try:
-            with _cluster(workers, scheduler, len(study.batches)) as client, shown(progress) as tell:
+            with cluster_for(study, workers=workers, scheduler=scheduler) as client, shown(progress) as tell:
                 results = run_study(study, client=client, progress=tell)
         except KeyboardInterrupt:
             said = f"Stopped. Batches that are done are kept in {study.folder}; to resume: hiermarket run {file}"
@@ -189,22 +189,6 @@ def _run_study(file: Path, output: Path | None, workers: int | None, scheduler: 
         for built in study_report(results):
             out.print(built, "")
         out.print(f"Written: {study.folder}", highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _cluster(workers: int | None, scheduler: str | None, batches: int) -> Iterator[Client | None]:
-    """Give the client of a study: by default of a process for each processor and batch, None for one."""
-    from hiermarket.study.cluster import local_cluster, scheduler_at
-
-    count = min(os.cpu_count() or 1, batches) if workers is None else workers
-    if scheduler is not None:
-        with scheduler_at(scheduler) as client:
-            yield client
-    elif count > 1:
-        with local_cluster(count) as client:
-            yield client
-    else:
-        yield None
 
 
 def largest_bsp(market: BalancingMarket) -> str:

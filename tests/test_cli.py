@@ -117,3 +117,73 @@ def test_output_that_is_a_file(tmp_path: Path):
 def test_the_largest_bsp():
     assert largest_bsp(load_case("two_bus")) == "B"  # 0.3 MW against 0.2
     assert largest_bsp(load_case("m33")) == "A"  # as much as B, 0.45 MW, and before it
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of the example, written by its command."""
+    folder = tmp_path_factory.mktemp("cli") / "example"
+    done = typed("example", str(folder))
+    assert done.exit_code == 0, done.output
+    assert f"hiermarket run {folder / 'study.toml'}" in done.stdout
+    return folder / "study.toml"
+
+
+def test_a_study_twice(example: Path):
+    done = typed("run", str(example), "--workers", "1")
+    assert done.exit_code == 0, done.output
+    for title in ("Study", "Shares and savings", f"Written: {example.parent / 'results'}"):
+        assert title in done.stdout
+    assert "Distribution markets: 2 of 2 batches, 3 feeders" in done.stderr
+    assert max(map(len, done.stdout.replace(str(example.parent), "").splitlines())) <= FILE_WIDTH
+    again = typed("run", str(example), "--workers", "1")
+    assert again.exit_code == 0, again.output
+    assert "Disaggregation, settlement: 2 of 2 batches, 3 feeders, 2 batches kept" in again.stderr
+    assert again.stdout == done.stdout
+
+
+def _two_buses(folder: Path, more: str = "") -> str:
+    file = folder / "study.toml"
+    file.write_text('[case]\nname = "two_bus"\ncopies = 2\n[options]\nloss_passes = 0\n' + more, encoding="utf-8")
+    return str(file)
+
+
+def test_a_study_elsewhere_and_anew(tmp_path: Path):
+    words = ("run", _two_buses(tmp_path), "--workers", "1", "--output", str(tmp_path / "there"))
+    assert typed(*words).exit_code == 0
+    assert (tmp_path / "there" / "manifest.jsonl").exists()
+    assert "kept" in typed(*words).stderr
+    assert "kept" not in typed(*words, "--fresh").stderr
+
+
+def test_a_study_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hiermarket.study.tasks.LocalJob.compute", stop)
+    file = _two_buses(tmp_path)
+    done = typed("run", file, "--workers", "1")
+    assert done.exit_code == 130
+    assert f"to resume: hiermarket run {file}" in done.stderr
+
+
+def test_a_study_with_faults(tmp_path: Path):
+    done = typed("run", _two_buses(tmp_path, "[study]\nbach = 1\n"))
+    assert done.exit_code == 1
+    assert "study.toml, study.bach: found 'bach'" in done.stderr
+    assert "Is 'batch' meant?" in done.stderr
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "two_bus", "--workers", "2"), "--workers: only for a study"),
+        (("run", "x.toml", "--truthful", "--no-compare"), "--truthful, --compare: only for a case"),
+        (("run", "x.toml", "--workers", "2", "--scheduler", "tcp://x:1"), "only one of"),
+    ],
+)
+def test_options_that_would_do_nothing(words: tuple[str, ...], said: str):
+    done = typed(*words)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())

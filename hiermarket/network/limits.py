@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import xarray as xr
+    from numpy.typing import NDArray
 
     from hiermarket.network.feeders import Feeders
     from hiermarket.network.losses import LossTerms
@@ -43,6 +44,10 @@ class Sites:
     ratio: Floats
     feeder: Ints
     rank: Ints
+
+    def of_periods(self, periods: NDArray[np.intp]) -> Sites:
+        """Return the sites in some periods, by position."""
+        return replace(self, ratio=self.ratio[..., periods])
 
     def total(self, of_resource: Floats) -> Floats:
         """Sum values (resource, period) at each site, (feeder, rank, period)."""

@@ -235,6 +235,7 @@ class Session:
             Linear, with as many rows and columns and the same entries as the first one.
         """
         basis = self._highs.getBasis()
+        self._sense = 1.0 if program.minimise else -1.0
         self._pass(program)
         if basis.valid:
             self._highs.setBasis(basis)

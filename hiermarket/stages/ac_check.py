@@ -13,6 +13,8 @@ from hiermarket.schema import bare, positions
 from hiermarket.stages.clearing_model import at_bus_values
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hiermarket.market.balancing_market import BalancingMarket
 
 #: Below this voltage no grid has an operating point [p.u.].
@@ -71,14 +73,18 @@ def ac_state(market: BalancingMarket, p: xr.DataArray, q: xr.DataArray) -> xr.Da
     return state if bool(known.all()) else without(state, failed_in(known, market), market)
 
 
-def state_or_linear(ac: xr.Dataset, linear: xr.Dataset) -> xr.Dataset:
+def state_or_linear(ac: xr.Dataset, linear: Callable[[], xr.Dataset]) -> xr.Dataset:
     """Return ``v, p_flow, q_flow`` of the AC state, of the linear one where there is none, of no flow without both.
 
-    Voltages of the linear one count as `LOWEST` at least: losses are linearised around them.
+    The linear one is asked for only where it is needed. Its voltages count as `LOWEST` at
+    least: losses are linearised around them.
     """
     nothing = {"v": 1.0, "p_flow": 0.0, "q_flow": 0.0}
-    linear = linear.assign(v=linear["v"].clip(min=LOWEST))
-    return xr.Dataset({name: bare(ac[name]).fillna(bare(linear[name])).fillna(nothing[name]) for name in nothing})
+    if bool(ac["v"].notnull().all()):
+        return xr.Dataset({name: bare(ac[name]).fillna(nothing[name]) for name in nothing})
+    state = linear()
+    linear_state = state.assign(v=state["v"].clip(min=LOWEST))
+    return xr.Dataset({name: bare(ac[name]).fillna(bare(linear_state[name])).fillna(nothing[name]) for name in nothing})
 
 
 def failed_in(known: xr.DataArray, market: BalancingMarket) -> xr.DataArray:

@@ -20,13 +20,21 @@ from hiermarket.stages.ac_check import ac_state, injections, state_or_linear
 from hiermarket.stages.largest_box import ROUNDING, CountingRows, Volumes, counting_rows, largest, together
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.network.limits import Sites
     from hiermarket.network.losses import LossTerms
     from hiermarket.stages.dso_clearing import DsoClearing
 
+    Floats = NDArray[np.float64]
+
 #: The two corners of the box: every bid fully up, every bid fully down.
 CORNER = "corner"
+
+
+#: What the AC check of a corner looks at.
+BROKEN = ("undervoltage", "overvoltage", "overload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,23 +153,32 @@ def forward(
     remaining = bare((data.volume - active).clip(min=0.0).where(~failed, 0.0))
     undo = bare(active.where(~failed, 0.0)) * float(chosen.undo)
     most = Volumes(remaining, undo)
-    sign = bare(market.bids.sign)
     who = sites(market.feeders, market.bids.node, bare(data.reactive_ratio))
     around = [_Corner(market, clearing, xr.zeros_like(remaining))]
     factor = _interface_factor(market, around[0].losses)
-    volume, work = most, Work()
+    whole = _Part(market, clearing, who, most)
+    volume, work, moving = most, Work(), np.arange(len(market.periods))
     least = ROUNDING if options.screening else -np.inf
     counted = np.zeros(clearing.flat.status.shape, dtype=bool)
-    exact = clearing.grid.loss_passes == 0
-    for _ in range(1 if exact else 1 + chosen.corner_passes):
-        rows = _counting(market, clearing, who, most, around, chosen, least=least)
-        counted |= rows.cases(counted.shape)
-        before, (volume, of_pass) = volume, largest(market, most, rows, who, bare(clearing.flat.price), options)
+    check = np.zeros((len(BROKEN), len(Direction), market.feeders.data.sizes[BUS], len(moving)))
+    for number in range(1 if clearing.grid.loss_passes == 0 else 1 + chosen.corner_passes):
+        part = whole.of_periods(moving)
+        if number:
+            around = part.corners(volume.of_periods(moving))
+            check[..., moving] = _broken(around)
+        rows = _counting(part, around, chosen, least=least)
+        counted[:, moving] |= rows.cases((len(counted), len(moving)))
+        price = bare(part.clearing.flat.price)
+        new, of_pass = largest(part.market, part.most, rows, part.who, price, options)
         work += of_pass
-        if len(around) > 1 and volume.equals(before):
-            break  # the limits were linearised at these corners already
-        high, low = volume.extremes(sign)
-        around = [_Corner(market, clearing, high), _Corner(market, clearing, -low)]
+        volume, changed = volume.replaced(moving, new)
+        # where nothing moves any more, the limits were linearised at these corners already
+        moving = moving if number == 0 else changed
+        if not len(moving):
+            break
+    if len(moving):
+        part = whole.of_periods(moving)
+        check[..., moving] = _broken(part.corners(volume.of_periods(moving)))
     flat = xr.Dataset(
         {
             "remaining": remaining,
@@ -172,11 +189,33 @@ def forward(
             "forward_price": bare(clearing.flat.price),
             "interface_factor": factor,
             "screened": bare(clearing.flat.status).copy(data=~counted),
-            **_corner_check(around),
+            **_corner_check(market, check),
         }
     )
     coords = {**data[list(BID_COORDS)].coords, **market.feeders.data[list(BUS_COORDS)].coords}
     return Forwarded(flat=freeze(describe(flat.assign_coords(coords))), method=chosen, work=work)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Some periods of what is forwarded: market, clearing, sites, and the volumes there are."""
+
+    market: BalancingMarket
+    clearing: DsoClearing
+    who: Sites
+    most: Volumes
+
+    def of_periods(self, periods: NDArray[np.intp]) -> _Part:
+        """Return some of the periods, by position."""
+        if len(periods) == len(self.market.periods):
+            return self
+        market, clearing = self.market.of_periods(periods), self.clearing.of_periods(periods)
+        return _Part(market, clearing, self.who.of_periods(periods), self.most.of_periods(periods))
+
+    def corners(self, volume: Volumes) -> list[_Corner]:
+        """Return the grid with everything up, and with everything down."""
+        high, low = volume.extremes(bare(self.market.bids.sign))
+        return [_Corner(self.market, self.clearing, extra) for extra in (high, -low)]
 
 
 class _Corner:
@@ -192,30 +231,22 @@ class _Corner:
             state = linear_flow(feeders, lossless(feeders), p, q)
             self.losses = lossless(feeders)
         else:
-            state = state_or_linear(self.ac, linear_flow(feeders, clearing.losses, p, q))
+            state = state_or_linear(self.ac, lambda: linear_flow(feeders, clearing.losses, p, q))
             self.losses = linearise(feeders, state, clearing.grid.losses)
         v, p_flow, q_flow = (bare(state[name]).transpose(BUS, PERIOD) for name in ("v", "p_flow", "q_flow"))
         nowhere = np.zeros((0, v.shape[1]))
         self.state = State(v.values**2, p_flow.fillna(0.0).values, q_flow.fillna(0.0).values, nowhere)
 
 
-def _counting(
-    market: BalancingMarket,
-    clearing: DsoClearing,
-    who: Sites,
-    most: Volumes,
-    around: list[_Corner],
-    method: ForwardingMethod,
-    *,
-    least: float,
-) -> CountingRows:
+def _counting(part: _Part, around: list[_Corner], method: ForwardingMethod, *, least: float) -> CountingRows:
     """Return the limits that count, linearised at one or more corners, as (12) or (13) has them."""
-    high, low = (a.transpose(BID, PERIOD).values for a in most.extremes(bare(market.bids.sign)))
+    market, who, sides = part.market, part.who, part.clearing.grid.sides
+    high, low = (a.transpose(BID, PERIOD).values for a in part.most.extremes(bare(market.bids.sign)))
     owner = positions(market.feeder_names, market.feeders.feeder_of.to_numpy())
     found = []
     for number, corner in enumerate(around):
         injected = who.total(corner.extra.transpose(BID, PERIOD).values)
-        limits = limit_rows(market.feeders, corner.losses, corner.state, who, injected, sides=clearing.grid.sides)
+        limits = limit_rows(market.feeders, corner.losses, corner.state, who, injected, sides=sides)
         # (12) looks at each direction by itself: up at the upper corner, down at the lower one
         directions = tuple(Direction) if len(around) == 1 else (tuple(Direction)[number],)
         box = isinstance(method, SafeBox)
@@ -232,9 +263,15 @@ def _interface_factor(market: BalancingMarket, losses: LossTerms) -> xr.DataArra
     return ratio.copy(data=factor[0, place] + ratio.values * factor[1, place])
 
 
-def _corner_check(corners: list[_Corner]) -> dict[str, xr.DataArray]:
-    """AC violations at both corners of what is forwarded."""
-    names = ("undervoltage", "overvoltage", "overload")
-    corner = xr.DataArray([d.value for d in Direction], dims=CORNER, name=CORNER)
-    both = xr.concat([at.ac[list(names)] for at in corners], dim=corner)
-    return {f"corner_{name}": bare(both[name]) for name in names}
+def _broken(corners: list[_Corner]) -> Floats:
+    """By how much both corners break the limits in AC, (kind, corner, bus, period)."""
+    return np.stack([[corner.ac[name].transpose(BUS, PERIOD).values for corner in corners] for name in BROKEN])
+
+
+def _corner_check(market: BalancingMarket, broken: Floats) -> dict[str, xr.DataArray]:
+    """Label the AC check of the corners."""
+    coords = {CORNER: [d.value for d in Direction], BUS: market.feeders.data.indexes[BUS], PERIOD: market.periods}
+    return {
+        f"corner_{name}": xr.DataArray(values, coords=coords, dims=tuple(coords))
+        for name, values in zip(BROKEN, broken, strict=True)
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     import linopy
+    from numpy.typing import NDArray
 
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.solving.program import Ints
@@ -69,6 +70,13 @@ class DsoClearing(Labelled):
     def recourse(self) -> xr.Dataset:
         """s± and z± by flat bus label [MW, Mvar]."""
         return self.flat[[public(name) for name in RECOURSE]]
+
+    def of_periods(self, periods: NDArray[np.intp]) -> DsoClearing:
+        """Return the clearing of some periods, by position."""
+        at = {PERIOD: periods}
+        terms = (getattr(self.losses, field.name).isel(at) for field in fields(LossTerms))
+        imports = self.scheduled_import.isel(at)
+        return replace(self, flat=self.flat.isel(at), losses=LossTerms(*terms), scheduled_import=imports)
 
     def require(self) -> DsoClearing:
         """Return the clearing, or raise the error of the first feeder and period without one.
@@ -304,7 +312,7 @@ def per_feeder(per_bid: xr.DataArray, market: BalancingMarket) -> xr.DataArray:
 def _state_to_linearise(market: BalancingMarket, values: xr.Dataset, p: xr.DataArray, q: xr.DataArray) -> xr.Dataset:
     """Return the AC state of a clearing; the linear one where the power flow has no solution."""
     linear = values[["voltage", "p_flow", "q_flow"]].rename(voltage="v")
-    return state_or_linear(ac_state(market, p, q), linear)
+    return state_or_linear(ac_state(market, p, q), lambda: linear)
 
 
 def _without_schedule(market: BalancingMarket, values: xr.Dataset, unknown: xr.DataArray) -> xr.Dataset:

@@ -50,9 +50,19 @@ class Volumes:
         is_up = sign > 0
         return self.own.where(is_up, self.back), self.back.where(is_up, self.own)
 
-    def equals(self, other: Volumes) -> bool:
-        """Whether all volumes are the same."""
-        return self.own.equals(other.own) and self.back.equals(other.back)
+    def of_periods(self, periods: NDArray[np.intp]) -> Volumes:
+        """Return the volumes of some periods, by position."""
+        return Volumes(self.own.isel({PERIOD: periods}), self.back.isel({PERIOD: periods}))
+
+    def replaced(self, periods: NDArray[np.intp], new: Volumes) -> tuple[Volumes, NDArray[np.intp]]:
+        """Return the volumes with others in some periods, and the positions at which one has changed."""
+        found, changed = [], np.zeros(len(periods), dtype=bool)
+        for old, put in ((self.own, new.own), (self.back, new.back)):
+            values = old.transpose(BID, PERIOD).values.copy()
+            changed |= (values[:, periods] != put.transpose(BID, PERIOD).values).any(axis=0)
+            values[:, periods] = put.transpose(BID, PERIOD).values
+            found.append(old.transpose(BID, PERIOD).copy(data=values))
+        return Volumes(*found), periods[changed]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,13 +132,17 @@ def counting_rows(
     parts: list[tuple[NDArray[np.str_], Ints, Ints, Floats, Floats, Floats]] = []
     for limit in limits:
         c, of = limit.coefficient, owner[limit.bus]
-        nothing = np.zeros_like(c)
+        nothing = np.broadcast_to(0.0, c.shape)
         rows = [(np.maximum(c, 0.0), np.maximum(-c, 0.0))] if directions is None else []
         # (12)  Σ_i c_i U_i ≤ h  and  −Σ_i c_i D_i ≤ h      ∀ limits: each direction by itself
         rows += [(c, nothing) if d is Direction.UP else (nothing, -c) for d in directions or ()]
         for up, down in rows:
             # (13)  Σ_i (c_i⁺ U_i + c_i⁻ D_i) ≤ h      ∀ limits: the worst point of the box
-            worst = (np.maximum(up, 0.0) * high[of]).sum(axis=1) + (np.maximum(down, 0.0) * low[of]).sum(axis=1)
+            worst = sum(
+                np.einsum("nrt,nrt->nt", np.maximum(side, 0.0), size[of])
+                for side, size in ((up, high), (down, low))
+                if side is not nothing
+            )
             at, t = np.nonzero(worst > limit.room + least)
             kind = np.full(len(at), limit.kind)
             parts.append((kind, limit.bus[at], t, up[at, :, t], down[at, :, t], limit.room[at, t]))

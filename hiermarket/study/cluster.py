@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import os
 import sys
 from contextlib import contextmanager
 from multiprocessing import current_process
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from distributed import Client
+
+    from hiermarket.study.study import Study
 
 #: Time for a connection to an existing cluster [s].
 TIMEOUT: Final = 20
@@ -44,7 +47,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
     _require_guard()
     from distributed import Client, LocalCluster
 
-    local = {"threads_per_worker": 1, "processes": True, "dashboard_address": None, "silence_logs": logging.ERROR}
+    local = {"threads_per_worker": 1, "processes": True, "dashboard_address": ":0", "silence_logs": logging.ERROR}
     with LocalCluster(n_workers=workers, **local) as cluster, Client(cluster) as client:
         client.register_plugin(_deaf_to_ctrl_c())
         yield client
@@ -86,6 +89,36 @@ def scheduler_at(address: str) -> Iterator[Client]:
         raise StudyError("No dask scheduler answers", where=address, remedy=remedy) from error
     with client:
         yield client
+
+
+@contextmanager
+def cluster_for(study: Study, *, workers: int | None = None, scheduler: str | None = None) -> Iterator[Client | None]:
+    """Give the client of a study: of an existing cluster, or of processes on this machine.
+
+    Parameters
+    ----------
+    study : Study
+        Its batches.
+    workers : int, optional
+        Processes on this machine; by default one for each processor, and no more than there
+        are batches.
+    scheduler : str, optional
+        Address of an existing cluster.
+
+    Yields
+    ------
+    distributed.Client or None
+        For `hiermarket.run`; None for one process, which is this one.
+    """
+    count = min(os.cpu_count() or 1, len(study.batches)) if workers is None else workers
+    if scheduler is not None:
+        with scheduler_at(scheduler) as client:
+            yield client
+    elif count > 1:
+        with local_cluster(count) as client:
+            yield client
+    else:
+        yield None
 
 
 def _require_guard() -> None:

@@ -15,7 +15,7 @@ from hiermarket.labels import BID, BUS, FEEDER
 from hiermarket.schema import Labelled, raise_together, unknown_names
 from hiermarket.stages.accounts import ACCOUNT, FEEDER_OF, ITEM, Item
 from hiermarket.study.manifest import LED, Phase, read_manifest
-from hiermarket.study.parts import open_group, restored
+from hiermarket.study.parts import READING, open_group, restored
 from hiermarket.study.plan import standing
 
 if TYPE_CHECKING:
@@ -198,9 +198,12 @@ class _Stored:
         return len(self.shape)
 
     def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
-        with open_group(self.path, self.group) as found:
-            part = xr.Dataset({self.name: found.variables[self.name][key].load()})
-        return np.asarray(restored(part)[self.name].values)
+        from netCDF4 import Dataset
+
+        with READING, Dataset(self.path) as file:
+            stored = file[self.group].variables[self.name]
+            stored.set_auto_maskandscale(False)
+            return np.asarray(stored[key], dtype=self.dtype)
 
 
 def _lazy(path: Path, group: str) -> xr.Dataset:

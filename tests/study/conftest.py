@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,9 @@ from hiermarket.network.grid import TransmissionGrid
 
 #: Clearing without losses, as quick as it gets.
 QUICK = hm.Options(grid=hm.LinDistFlow(loss_passes=0))
+
+#: Bids as they are, and what is activated can be undone.
+UNDO = hm.Options(behaviour=hm.AsBid(), forwarding=hm.SafeBox(undo=True), grid=QUICK.grid)
 
 
 def feeders_of(sizes: dict[str, int], periods: int = 1, load: dict[str, float] | None = None):
@@ -93,6 +98,39 @@ def three_feeders():
 def on_a_grid():
     """Three feeders on a grid of two buses, two periods."""
     return market_of({"a": 2, "b": 4, "c": 3}, periods=2, grid=True)
+
+
+@pytest.fixture(scope="session")
+def quick_chain(three_feeders):
+    """The chain of the three feeders in memory."""
+    return hm.run(three_feeders, QUICK)
+
+
+@pytest.fixture(scope="session")
+def grid_chain(on_a_grid):
+    """The chain on a grid in memory, with undo forwarded."""
+    return hm.run(on_a_grid, UNDO)
+
+
+@pytest.fixture(scope="session")
+def _three_done(three_feeders, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("done")
+    hm.run(hm.Study(three_feeders, folder, options=QUICK, batch=1))
+    return folder
+
+
+@pytest.fixture
+def three_done(_three_done, tmp_path):
+    """A copy of the folder of a finished study of the three feeders, one in each batch."""
+    return shutil.copytree(_three_done, tmp_path / "study")
+
+
+@pytest.fixture(scope="session")
+def grid_done(on_a_grid, tmp_path_factory):
+    """The folder of a finished study on a grid, only to be read."""
+    folder = tmp_path_factory.mktemp("grid")
+    hm.run(hm.Study(on_a_grid, folder, options=UNDO, batch=1))
+    return folder
 
 
 def assert_same(chain, results) -> None:

@@ -10,7 +10,7 @@ import hiermarket as hm
 from hiermarket.study.lock import LOCK, Owner, locked, this_process
 from hiermarket.study.manifest import MANIFEST, Phase, append, forget, read_manifest
 from hiermarket.study.tasks import FinalJob, LocalJob
-from tests.study.conftest import QUICK, assert_same, market_of
+from tests.study.conftest import QUICK, assert_same
 
 
 @pytest.fixture
@@ -31,21 +31,18 @@ def study(folder, market, **options):
     return hm.Study(market, folder, options=QUICK, batch=1, **options)
 
 
-def test_nothing_is_computed_twice(three_feeders, tmp_path, computed):
-    hm.run(study(tmp_path, three_feeders))
-    assert computed == [("local", 0), ("local", 1), ("local", 2), ("final", 0), ("final", 1), ("final", 2)]
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nc")}
-    computed.clear()
-    hm.run(study(tmp_path, three_feeders))
+def test_nothing_is_computed_twice(three_feeders, three_done, computed):
+    before = {path: path.stat().st_mtime_ns for path in three_done.rglob("*.nc")}
+    hm.run(study(three_done, three_feeders))
     assert computed == []
-    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nc")}
-    forget(tmp_path)
-    hm.run(study(tmp_path, three_feeders))
-    assert len(computed) == 6
+    assert before == {path: path.stat().st_mtime_ns for path in three_done.rglob("*.nc")}
+    forget(three_done)
+    hm.run(study(three_done, three_feeders))
+    assert computed == [("local", 0), ("local", 1), ("local", 2), ("final", 0), ("final", 1), ("final", 2)]
 
 
 @pytest.mark.parametrize("phase", [LocalJob, FinalJob])
-def test_a_study_that_was_stopped_goes_on(three_feeders, tmp_path, monkeypatch, computed, phase):
+def test_a_study_that_was_stopped_goes_on(three_feeders, quick_chain, tmp_path, monkeypatch, computed, phase):
     whole = phase.compute
 
     def stop(self):
@@ -63,32 +60,29 @@ def test_a_study_that_was_stopped_goes_on(three_feeders, tmp_path, monkeypatch, 
     results = hm.run(study(tmp_path, three_feeders))
     first = [("local", 1), ("local", 2)] if phase is LocalJob else []
     assert computed == [*first, *([("final", 0)] if first else []), ("final", 1), ("final", 2)]
-    assert_same(hm.run(three_feeders, QUICK), results)
+    assert_same(quick_chain, results)
 
 
-def test_lines_that_are_not_whole_do_not_count(three_feeders, tmp_path, computed):
-    hm.run(study(tmp_path, three_feeders))
-    path = tmp_path / MANIFEST
+def test_lines_that_are_not_whole_do_not_count(three_feeders, three_done, computed):
+    path = three_done / MANIFEST
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["line"] for line in lines] == ["plan"] + ["part"] * 8
     # killed while the third batch's line was being written
     path.write_text("\n".join(lines[:3]) + "\n" + lines[3][:40], encoding="utf-8")
-    computed.clear()
-    results = hm.run(study(tmp_path, three_feeders))
+    results = hm.run(study(three_done, three_feeders))
     assert computed == [("local", 2), ("final", 0), ("final", 1), ("final", 2)]
     assert results.complete
     # what was appended after the broken line can be read
-    assert len(read_manifest(tmp_path).parts) == 8
+    assert len(read_manifest(three_done).parts) == 8
     path.write_text(
         path.read_text(encoding="utf-8") + '{"line": "part", "phase": "nonsense"}\n[]\n\x00', encoding="utf-8"
     )
-    assert hm.open_study(tmp_path).complete
+    assert hm.open_study(three_done).complete
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone", "draft"])
-def test_parts_that_are_not_whole_are_computed_again(three_feeders, tmp_path, computed, damage):
-    hm.run(study(tmp_path, three_feeders))
-    part = tmp_path / "local" / "batch-00001.nc"
+def test_parts_that_are_not_whole_are_computed_again(three_feeders, quick_chain, three_done, computed, damage):
+    part = three_done / "local" / "batch-00001.nc"
     content = part.read_bytes()
     if damage == "cut":
         part.write_bytes(content[: len(content) // 2])
@@ -99,35 +93,30 @@ def test_parts_that_are_not_whole_are_computed_again(three_feeders, tmp_path, co
     else:
         part.rename(part.with_name(f".{part.name}.1.part"))
     if damage != "changed":  # seen by its size, without reading it
-        assert list(hm.open_study(tmp_path)["clearing"].flat["feeder"].values) == ["a", "c"]
-    computed.clear()
-    results = hm.run(study(tmp_path, three_feeders))
+        assert list(hm.open_study(three_done)["clearing"].flat["feeder"].values) == ["a", "c"]
+    results = hm.run(study(three_done, three_feeders))
     assert computed == [("local", 1)]
-    assert_same(hm.run(three_feeders, QUICK), results)
+    assert_same(quick_chain, results)
 
 
-def test_other_inputs_redo_their_batch(tmp_path, computed):
-    """Every batch takes part in one clearing of the TSO; at one price, what it means for the others is the same."""
-    sizes = {"a": 2, "b": 4, "c": 3}
-    market = market_of(sizes)
-    hm.run(study(tmp_path, market))
-    computed.clear()
+def test_other_inputs_redo_their_batch(three_feeders, three_done, computed):
+    """One clearing of the TSO is fed by all; what it clears for the others may stay the same."""
+    market = three_feeders
     cost = market.bids.data["cost"].copy()
     cost.loc[{"bid": "b/B/4/0/up"}] = 44.0
     other = market.with_bids(market.bids.data.assign(cost=cost))
-    results = hm.run(study(tmp_path, other))
+    results = hm.run(study(three_done, other))
     assert [step for step in computed if step[0] == "local"] == [("local", 1)]
     assert ("final", 1) in computed
     assert_same(hm.run(other, QUICK), results)
     computed.clear()
-    hm.run(hm.Study(other, tmp_path, options=hm.Options(grid=QUICK.grid, forwarding=hm.SafeBox(undo=True)), batch=1))
+    hm.run(hm.Study(other, three_done, options=hm.Options(grid=QUICK.grid, forwarding=hm.SafeBox(undo=True)), batch=1))
     assert [step for step in computed if step[0] == "local"] == [("local", 0), ("local", 1), ("local", 2)]
 
 
-def test_fewer_feeders_leave_no_ghosts(three_feeders, tmp_path):
-    hm.run(study(tmp_path, three_feeders))
+def test_fewer_feeders_leave_no_ghosts(three_feeders, three_done):
     two = three_feeders.of_feeders(["a", "b"])
-    results = hm.run(study(tmp_path, two))
+    results = hm.run(study(three_done, two))
     assert results.feeders == ("a", "b")
     assert_same(hm.run(two, QUICK), results)
 

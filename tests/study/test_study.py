@@ -11,31 +11,29 @@ from hiermarket.study.manifest import Phase
 from hiermarket.study.source import Extent, MarketSource
 from hiermarket.study.study import MOST_FEEDERS, batch_size
 from hiermarket.study.tasks import LocalJob
-from tests.study.conftest import QUICK, assert_same, market_of
-
-UNDO = hm.Options(behaviour=hm.AsBid(), forwarding=hm.SafeBox(undo=True))
+from tests.study.conftest import QUICK, UNDO, assert_same, market_of
 
 
-@pytest.mark.parametrize("batch", [3, 1])
-def test_a_study_is_the_chain(on_a_grid, tmp_path, batch):
+@pytest.mark.parametrize("batch", [3, 2])
+def test_a_study_is_the_chain(on_a_grid, grid_chain, tmp_path, batch):
     told: list[hm.Progress] = []
     results = hm.run(hm.Study(on_a_grid, tmp_path, options=UNDO, batch=batch), progress=told.append)
     assert results.complete
     assert results.missing == results.failures == results.failed == ()
-    assert_same(hm.run(on_a_grid, UNDO), results)
+    assert_same(grid_chain, results)
     assert [step.phase for step in told if step.batches == step.of_batches] == list(Phase)
-    assert str(told[0]) == f"local: 0 of {3 // batch} batches, 0 feeders"
+    assert str(told[0]) == f"local: 0 of {-(-3 // batch)} batches, 0 feeders"
     assert told[1].rate > 0
     assert np.isfinite(told[1].left)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_threads_of_a_cluster_change_nothing(on_a_grid, tmp_path):
+def test_threads_of_a_cluster_change_nothing(on_a_grid, grid_chain, tmp_path):
     from distributed import Client
 
     with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as client:
         results = hm.run(hm.Study(on_a_grid, tmp_path, options=UNDO, batch=2), client=client)
-    assert_same(hm.run(on_a_grid, UNDO), results)
+    assert_same(grid_chain, results)
 
 
 def test_a_leader_bids_in_a_study_too(three_feeders, tmp_path):
@@ -51,9 +49,8 @@ def test_a_leader_bids_in_a_study_too(three_feeders, tmp_path):
     assert set(results["bidding"].flat["bid_feeder"].values) == {"a", "b"}
 
 
-def test_labels_select_from_lazily_opened_arrays(on_a_grid, tmp_path):
-    hm.run(hm.Study(on_a_grid, tmp_path, options=QUICK, batch=1))
-    results = hm.open_study(tmp_path)
+def test_labels_select_from_lazily_opened_arrays(grid_chain, grid_done):
+    results = hm.open_study(grid_done)
     clearing = results["clearing"]
     assert clearing.flat["activation"].chunks is not None
     assert clearing.flat["bid_feeder"].values.tolist() == ["a"] * 4 + ["b"] * 4 + ["c"] * 2
@@ -72,14 +69,14 @@ def test_labels_select_from_lazily_opened_arrays(on_a_grid, tmp_path):
     payment = results["settlement"].flat["payment"].sum("account").compute()
     assert float(abs(payment).max()) < 1e-9
     # the same in memory
-    chain = hm.run(on_a_grid, QUICK)
-    xr.testing.assert_allclose(chain.clearing.sel(feeder="b", bsp="A").data, clearing.sel(feeder="b", bsp="A").data)
+    chosen = grid_chain.clearing.sel(feeder="b", bsp="A").data
+    xr.testing.assert_allclose(chosen, clearing.sel(feeder="b", bsp="A").data)
     assert "tso" in results.stages
     assert "bidding" not in results.stages
 
 
-def test_labels_that_are_not_there(on_a_grid, tmp_path):
-    results = hm.run(hm.Study(on_a_grid, tmp_path, options=QUICK))
+def test_labels_that_are_not_there(grid_done):
+    results = hm.open_study(grid_done)
     with pytest.raises(hm.DataError) as caught:
         results["clearing"].sel(feeder="z", bsp="A", buss="4")
     assert [fault.where for fault in caught.value.faults] == ["sel(feeder)", "sel"]
@@ -139,6 +136,9 @@ def test_a_batch_that_always_fails(three_feeders, tmp_path, monkeypatch, where):
     assert results.stages == ("input", "clearing", "forwarded", "baseline")
     assert list(results["clearing"].flat["feeder"].values) == ["a", "c"]
 
+
+def test_a_study_can_go_on_without_a_batch(three_feeders, tmp_path):
+    source = _Broken(three_feeders)
     with pytest.warns(hm.MarketWarning, match="went on without b"):
         results = hm.run(hm.Study(source, tmp_path, options=QUICK, batch=1, on_failure=hm.OnFailure.CONTINUE))
     assert results.complete

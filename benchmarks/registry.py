@@ -68,7 +68,7 @@ class Case:
 
 def every_case() -> dict[str, Case]:
     """Return all cases by name."""
-    from benchmarks import blocks, markets, strategic, studies
+    from benchmarks import blocks, markets, strategic, studies, tso_market
 
-    cases = (*blocks.CASES, *markets.CASES, *strategic.CASES, *studies.CASES)
+    cases = (*blocks.CASES, *markets.CASES, *strategic.CASES, *studies.CASES, *tso_market.CASES)
     return {case.name: case for case in cases}

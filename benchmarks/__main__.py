@@ -6,11 +6,13 @@ import argparse
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,6 +22,12 @@ from rich.table import Table
 
 from benchmarks.measure import COUNTS, Run, measure, measure_by_name
 from benchmarks.registry import every_case
+
+#: Shorter phases say nothing about growth [s].
+LEAST_SECONDS = 0.05
+
+#: Columns of tables that go to a file or a pipe [characters].
+FILE_WIDTH = 120
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -36,16 +44,32 @@ def table(run: Run, title: str) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    for heading in ("phase", "seconds", "peak MB", *COUNTS):
+    # a count that no phase has is no column
+    counted = [name for name in COUNTS if any(getattr(phase, name) is not None for phase in run.phases)]
+    for heading in ("phase", "seconds", "peak MB", *counted):
         shown.add_column(heading, justify="left" if heading == "phase" else "right")
     for phase in run.phases:
-        counts = [getattr(phase, name) for name in COUNTS]
+        counts = [getattr(phase, name) for name in counted]
         cells = ["" if count is None else f"{count:,}" for count in counts]
         shown.add_row(phase.phase, f"{phase.seconds:.4f}", f"{phase.peak_mb:.0f}", *cells)
     below = [f"{name} = {ratio:.3f}" for name, ratio in run.ratios.items()]
     below += [f"{phase.phase}: {phase.note}" for phase in run.phases if phase.note]
     shown.caption = escape("\n".join([*below, *filter(None, [run.remark])]))
     return shown
+
+
+def growth(runs: list[Run], size: str) -> list[str]:
+    """Say by which power of a size the seconds of every phase grow, from each run to the next."""
+    lines = []
+    for less, more in pairwise(runs):
+        factor = math.log(more.size[size] / less.size[size]) if more.size[size] > less.size[size] else 0.0
+        others = {name: number for name, number in more.size.items() if name != size}
+        if factor and others.items() <= less.size.items():
+            for before, after in zip(less.phases, more.phases, strict=True):
+                if before.seconds > LEAST_SECONDS:
+                    power = math.log(after.seconds / before.seconds) / factor
+                    lines.append(f"{after.phase}: {size}^{power:.2f} from {less.size[size]:,} to {more.size[size]:,}")
+    return lines
 
 
 def keep(runs: list[Run]) -> Path:
@@ -72,13 +96,18 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="the smallest size of each case, once")
     parser.add_argument("--repeat", type=int, default=3, help="repetitions; the least seconds count (default 3)")
     wanted = parser.parse_args()
-    console = Console()
+    # a file or a pipe has no width of its own
+    console = Console(width=None if Console().is_terminal else FILE_WIDTH)
     runs: list[Run] = []
     for name in wanted.case or cases:
         case = cases[name]
-        for size in case.sizes[: 1 if wanted.smoke else None]:
+        few = wanted.smoke or (case.long and not wanted.case)
+        since = len(runs)
+        for size in case.sizes[: 1 if few else None]:
             runs.append(measure(case, size) if wanted.smoke else apart(name, size, max(1, wanted.repeat)))
             console.print(table(runs[-1], f"{name}: {case.title}"))
+        for line in growth(runs[since:], case.grows) if case.grows else ():
+            console.print(f"Growth of {line}", highlight=False)
     if not wanted.smoke:
         console.print(f"Kept in {keep(runs)}")
 

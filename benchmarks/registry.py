@@ -48,6 +48,10 @@ class Case:
         Comparisons to print.
     remark : str
         What is printed below them, e.g. which phases are left out and why.
+    grows : str
+        The size whose growth exponents are printed: by which power of it the seconds grow.
+    long : bool
+        Whether its larger sizes take many minutes: they run only when the case is named.
     """
 
     name: str
@@ -58,11 +62,13 @@ class Case:
     agree: Callable[[Answers], None]
     ratios: tuple[Ratio, ...] = field(default=())
     remark: str = ""
+    grows: str = ""
+    long: bool = False
 
 
 def every_case() -> dict[str, Case]:
     """Return all cases by name."""
-    from benchmarks import blocks, markets, strategic
+    from benchmarks import blocks, markets, strategic, studies
 
-    cases = (*blocks.CASES, *markets.CASES, *strategic.CASES)
+    cases = (*blocks.CASES, *markets.CASES, *strategic.CASES, *studies.CASES)
     return {case.name: case for case in cases}

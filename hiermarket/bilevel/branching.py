@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 PAIR_TOLERANCE = 1e-9
 #: Nodes between two tries of an incumbent, which then double.
 FIRST_TRY = 8
+#: A tree that has grown by more than this from one part to the next is not handed on.
+GROWTH = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,22 +139,25 @@ class _Search:
         if precedent is None:
             return self.run(_all_open(self.part))
         if not self._offer(self.nodes.root(precedent.sides)).optimal:
-            self._try_answer(self.nodes.root(precedent.sides), precedent.x)
+            self._try_answer(precedent.x)
         self.next_try = self.nodes.solves + FIRST_TRY
         first, leaves = self.best, precedent.leaves
         found = self.run(_all_open(self.part), leaves)
-        if leaves and found.outcome is Outcome.OPTIMAL and differ(found.objective, found.bound or found.objective):
+        optimal = found.outcome is Outcome.OPTIMAL
+        if optimal and leaves and (found.bound is None or differ(found.objective, found.bound)):
             # leaves that their own multipliers do not prove: their common parents may be proved
             self.proved, self.leaves = np.inf, []
             found = self.run(_all_open(self.part))
+            optimal = found.outcome is Outcome.OPTIMAL
         # leaves that were needed before the optimum was known, or in a part that differs, are too many for the next
-        is_short = self.best == first and (not leaves or len(self.leaves) <= 1.5 * len(leaves) + 2)
+        was_known = optimal and first - self.best <= self.settings.gap * (1.0 + abs(self.best))
+        is_short = was_known and (not leaves or len(self.leaves) <= GROWTH * len(leaves) + 2)
         return replace(found, leaves=tuple(self.leaves)) if is_short else found
 
-    def _try_answer(self, decisions: Decisions, x: Floats) -> None:
-        """Let the followers answer to a node's leader, and take the pattern of that as an incumbent."""
+    def _try_answer(self, x: Floats) -> None:
+        """Let the followers answer to the leader of a point, and take the pattern of that as an incumbent."""
         self.next_try = 2 * self.nodes.solves + FIRST_TRY
-        point = self.nodes.answered(self.nodes.root(np.zeros_like(decisions.sides)), x)
+        point = self.nodes.answered(self.nodes.root(_all_open(self.part)), x)
         if point is None:
             return
         self._offer(self.nodes.fixed(decided(self.part, point), point))
@@ -200,7 +205,7 @@ class _Search:
             # what a child's multipliers fail to prove, its parent's may
             proved = max(node.proved, bound)
             if answer.optimal and self.nodes.solves >= self.next_try:
-                self._try_answer(decisions, answer.x)
+                self._try_answer(answer.x)
             if self._is_left(node, decisions):
                 self.proved = min(self.proved, proved)
                 self.leaves.append(decisions.sides)

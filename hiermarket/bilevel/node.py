@@ -102,7 +102,7 @@ class Nodes:
         self._program = replace(self._program, integer=np.zeros(self._program.shape[1], dtype=bool))
         shown = replace(self._program, quadratic=None) if self._curved else self._program
         if session is not None and session.fits(shown, options):
-            session.take(shown)
+            session.replace(shown)
         else:
             session = Relay(shown, options)
         self.session = session

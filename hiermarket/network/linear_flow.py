@@ -4,7 +4,7 @@ The rows (1)–(3) of a radial feeder are solved exactly by elimination along th
 a branch and everything below it need to know of the rest is w_m, the squared voltage of the
 parent. From the leaves to the roots, every branch gets its flows as affine functions of it,
 
-    P_n = A_n w_m + B_n,    Q_n = A'_n w_m + B'_n,
+    (19)  P_n = A_n w_m + B_n,    Q_n = A'_n w_m + B'_n,
 
 and from the roots to the leaves the voltages follow. All feeders and periods at once.
 """
@@ -110,7 +110,7 @@ class LinearGrid:
 
     def factors(self) -> Floats:
         """Return (2, bus, period): MW that the interface flow falls per MW and per Mvar injected at each bus."""
-        # φ_root = (1, 0),  φ_n = G_n' φ_m
+        # (20)  φ_root = (1, 0),  φ_n = G_n' φ_m
         found = np.zeros_like(self.slope)
         found[0, self.roots] = 1.0
         for level in self.levels:

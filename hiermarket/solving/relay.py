@@ -42,11 +42,3 @@ class Relay(Session):
             and np.array_equal(matrix.indptr, last.indptr)
             and np.array_equal(matrix.indices, last.indices)
         )
-
-    def take(self, program: Program) -> None:
-        """Hold a program that fits, with values of its own; the basis stays."""
-        basis = self._highs.getBasis()
-        self._sense = 1.0 if program.minimise else -1.0
-        self._pass(program)
-        if basis.valid:
-            self._highs.setBasis(basis)

@@ -87,9 +87,10 @@ def merit_order(need: Floats, offers: Offers) -> Stack:
 
     Notes
     -----
-    A case is not decided where offers of unlike direction or factor, or of nearly but not
-    quite the same cost, meet at the margin: who is activated then is a question of the tie
-    rule's fine print, which the LP answers.
+    A case is not decided where offers of unlike factor, or of nearly but not quite the same
+    cost, meet at the margin: who is activated then is a question of the tie rule's fine
+    print, which the LP answers. Of offers of one cost and factor, down offers are given back
+    before up offers are taken: no volume is activated against another one.
 
     Examples
     --------
@@ -154,13 +155,13 @@ def _between(lowest: Floats, highest: Floats) -> Floats:
 
 
 def _is_clear(lowest: Floats, highest: Floats, cost: Floats, offers: Offers) -> Bools:
-    """Return the cases whose marginal offers are all alike: one direction, one cost, one factor."""
+    """Return the cases whose marginal offers are all alike: one cost, one factor."""
     apart = highest - lowest > NEAR
     margin = np.where(np.isfinite(lowest), lowest, highest)[:, None]
     with np.errstate(invalid="ignore"):
         group = np.isfinite(cost) & (np.abs(cost - margin) <= NEAR)
     alike = np.ones(len(lowest), dtype=bool)
-    for values in (np.broadcast_to(offers.up, cost.shape).astype(float), cost, offers.factor):
+    for values in (cost, offers.factor):
         smallest, largest = np.where(group, values, np.inf).min(axis=1), np.where(group, values, -np.inf).max(axis=1)
         alike &= smallest >= largest
     return apart | alike

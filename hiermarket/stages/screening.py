@@ -140,10 +140,10 @@ def clear_by_merit_order(
 
     Notes
     -----
-    Without (4) and (5), and with no recourse, the state drops out of (8) and (1)–(3), (7)
-    leave one balance for each feeder and period, g_up − g_down + Σ σ φ a = W. Its optimum
-    is one of (8) where the state that it leaves keeps every limit and no recourse is worth
-    its price anywhere: a relaxation whose optimum is feasible.
+    (19)–(21) of docs/model.md. Without (4) and (5), and with no recourse, the state drops out of
+    (8) and one balance is left for each feeder and period. Its optimum is one of (8) where
+    the state that it leaves keeps every limit and no recourse is worth its price anywhere: a
+    relaxation whose optimum is feasible.
     """
     with np.errstate(all="ignore"):  # beyond the collapse of a grid nothing is finite, and nothing decided
         return _stacked(market, losses, scheduled_import, grid)
@@ -156,7 +156,7 @@ def _stacked(market: BalancingMarket, losses: LossTerms, scheduled_import: xr.Da
     volume = bare(market.bids.data.volume)
     start = [a.transpose(BUS, PERIOD).values for a in injections(market, xr.zeros_like(volume))]
     imported = scheduled_import.transpose(FEEDER, PERIOD).values
-    # W: what the interface lacks when nothing is activated
+    # (21)  W: what the interface lacks when nothing is activated                        [MW]
     need = linear.state(*start).interface - imported
     finite = np.isfinite(need).ravel()
     stack = merit_order(np.nan_to_num(need, nan=0.0, posinf=0.0, neginf=0.0).ravel(), stacks.offers)
@@ -174,6 +174,7 @@ def _stacked(market: BalancingMarket, losses: LossTerms, scheduled_import: xr.Da
     state = linear.state(*(a.transpose(BUS, PERIOD).values for a in injections(market, activation)))
     kept = smallest_slack(market.feeders, losses, state, sides=grid.sides) >= 0
     root_price = stack.price.reshape(shape[:2])
+    # (20)  λ_n = φ_n,1 λ_root,  κ_n = φ_n,2 λ_root                            [EUR/MWh]
     prices = root_price[linear.feeder] * stacks.factor
     # s± at λ_n, z± at κ_n: no recourse is worth the value of lost load
     dearest = np.maximum.reduceat(np.abs(prices).max(axis=0), linear.roots, axis=0)

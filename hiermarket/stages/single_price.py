@@ -132,7 +132,7 @@ def add_stack(
     names = where.indexes[FEEDER]
     local = (reached * a).groupby(by_feeder).sum().rename(of=FEEDER).reindex({FEEDER: names}).fillna(0)
     up, down = ((1 * g).sel({DIRECTION: d.value}, drop=True) for d in Direction)
-    # (7)  g_up − g_down + Σ σ φ a = W      ∀ feeders and periods without a limit that counts    [MW]
+    # (21)  g_up − g_down + Σ σ (φ_1 + τ φ_2) a = W      ∀ feeders and periods without a limit that counts    [MW]
     model.add_constraints(up - down + local == need, name="Stack-balance", mask=where)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hiermarket.errors import LimitReachedError
@@ -17,6 +17,7 @@ from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.grid import TransmissionGrid
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.solving.solver import SolverOptions
+from hiermarket.stages import tso_periods
 from hiermarket.stages.capability import SafeBox, forward
 from hiermarket.stages.dso_clearing import clear_dso
 from hiermarket.stages.interface import InterfaceOffers, interface_offers, join_offers
@@ -51,9 +52,9 @@ def one_feeder(need=0.5, *, offers=None, own=0.0, hours=1.0, local=(), grid=None
     )  # fmt: skip
 
 
-def many_feeders(count, periods, rating=np.inf):
+def many_feeders(count, periods, rating=np.inf, seed=0):
     """Feeders with four bids each under a triangle of buses: what a study of many batches would join."""
-    rng = np.random.default_rng(count)
+    rng = np.random.default_rng(seed)
     index = pd.date_range("2026-01-01", periods=periods, freq="h")
     names, labels = [f"feeder {k}" for k in range(count)], list("abc")
     grid = xr.Dataset(
@@ -83,12 +84,13 @@ def many_feeders(count, periods, rating=np.inf):
     )  # fmt: skip
     shape = (4 * count, periods)
     up = np.tile([True, False, True, False], count)
+    price = np.where(up[:, None], rng.uniform(30, 90, shape), rng.uniform(10, 28, shape))
     taken = rng.uniform(0, 0.1, (count, 2, periods)) * (rng.random((count, 2, periods)) < 0.5)
     flat = xr.Dataset(
         {
             "forwarded": (("bid", "period"), rng.uniform(0, 0.05, shape) * (rng.random(shape) < 0.7)),
-            "forwarded_undo": (("bid", "period"), np.zeros(shape)),
-            "forward_price": (("bid", "period"), np.where(up[:, None], rng.uniform(30, 90, shape), 20.0)),
+            "forwarded_undo": (("bid", "period"), rng.uniform(0, 0.05, shape) * (rng.random(shape) < 0.3)),
+            "forward_price": (("bid", "period"), price),
             "interface_factor": (("bid", "period"), rng.uniform(1.0, 1.05, shape)),
             "tbm_volume": (("feeder", "direction", "period"), taken),
         },
@@ -307,6 +309,83 @@ def test_batches_of_feeders_are_cleared_as_the_whole(seed, transmission):
                 part.flat[name].values[...] = 0
 
 
+EVERYTHING = SolverOptions(screening=False)
+
+
+def same_as_solving_everything(side, offers):
+    """What is left out changes nothing: periods by merit order, bids away from the margin."""
+    found, whole = clear_offers(side, offers), clear_offers(side, offers, solver=EVERYTHING)
+    assert whole.work.screened == 0
+    for name in whole.flat:
+        np.testing.assert_allclose(found.flat[name], whole.flat[name], atol=1e-6, err_msg=str(name))
+    return found
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6), rating=st.sampled_from([0.005, 0.01, 0.05, np.inf]), nearest=st.sampled_from([1, 3, 64])
+)
+def test_the_same_as_solving_everything(monkeypatch, seed, rating, nearest):
+    monkeypatch.setattr(tso_periods, "NEAREST", nearest)
+    monkeypatch.setattr(tso_periods, "GROUPS", 6)
+    side, offers = many_feeders(12, periods=3, rating=rating, seed=seed)
+    same_as_solving_everything(side, offers)
+
+
+def test_what_is_left_out_is_most_of_it(monkeypatch):
+    side, offers = many_feeders(400, periods=3)
+    found = same_as_solving_everything(side, offers)
+    assert (found.work.solves, found.work.screened) == (0, 3)
+    side, offers = many_feeders(400, periods=3, rating=0.05)
+    found = same_as_solving_everything(side, offers)
+    assert found.work.screened < 3
+    assert float(np.ptp(found.flat.grid_price.values, axis=0).max()) > 0.01
+
+
+def test_prices_at_a_step_are_the_middle():
+    # .4 MW are just Y's bid: any price between 40 and the next offer, 50, clears the market
+    offers = [("Y", "up", 40.0, 0.4), ("Z", "up", 50.0, 0.3)]
+    market = one_feeder(0.4, offers=offers)
+    for solver in (None, EVERYTHING):
+        cleared = clear_needs(market.tso_side, exchange_of(market, 0.4), solver=solver)
+        assert cleared.flat.grid_price.item() == pytest.approx(45.0)
+        assert cleared.flat.interface_price.item() == pytest.approx(45.0)
+        # .7 are all there is: the last one
+        cleared = clear_needs(market.tso_side, exchange_of(market, 0.7), solver=solver)
+        assert cleared.flat.grid_price.item() == pytest.approx(50.0)
+        # nothing is needed: between the TBM's down price and its up price
+        cleared = clear_needs(one_feeder(0.0).tso_side, exchange_of(market, 0.0), solver=solver)
+        assert cleared.flat.grid_price.item() == pytest.approx((20 + 60) / 2)
+
+
+def exchange_of(market, volume):
+    return xr.DataArray(
+        np.full((1, len(market.periods)), volume),
+        dims=("feeder", "period"),
+        coords={"feeder": ["f"], "period": market.periods},
+    )
+
+
+def test_an_undo_beside_the_rest_of_its_bid():
+    # B has .2 of .3 MW activated at 65: .1 more, and an undo of .2, at one price. The TSO has 1 MW at 90 and at 10;
+    # what the DSOs take, .3 MW, falls to .1, or to 0, and rises
+    market = one_feeder(offers=[("X", "up", 90.0, 1.0), ("X", "down", 10.0, 1.0)], local=[("B", "up", 50.0, 0.3)])
+    clearing = clear_dso(market, grid=LOSSLESS)
+    forwarded = forward(market, clearing, method=SafeBox(undo=True))
+    flat = forwarded.flat
+    offers = interface_offers(clearing, dataclasses.replace(
+        forwarded, flat=flat.assign(forwarded=flat.forwarded + 0.1, forwarded_undo=flat.forwarded_undo * 0 + 0.2)
+    ))  # fmt: skip
+    for exchange, change, price in ((0.05, 0.05, 50.0), (-0.15, -0.15, 50.0), (0.2, 0.1, 90.0), (-0.3, -0.2, 10.0)):
+        volume = [[[max(exchange, 0.0)], [max(-exchange, 0.0)]]]
+        given_ = InterfaceOffers(offers.flat.assign(tbm_volume=offers.flat.tbm_volume.copy(data=volume)))
+        for solver in (None, EVERYTHING):
+            cleared = clear_offers(market.tso_side, given_, solver=solver)
+            assert cleared.work.screened == (solver is None)
+            assert cleared.flat.change.item() == pytest.approx(change)
+            assert cleared.flat.grid_price.item() == pytest.approx(price)
+
+
 def test_a_thousand_feeders():
     """A study's size, but for the periods: arrays without any distribution grid."""
     side, offers = many_feeders(1000, periods=2)
@@ -322,7 +401,7 @@ def test_a_thousand_feeders():
     # nobody who is not taken would have been cheaper
     cost = offers.flat.forward_price / offers.flat.interface_factor
     up = offers.flat.bid_direction == "up"
-    spare = offers.flat.forwarded - flat.change > 1e-9
+    spare = offers.flat.forwarded - flat.change.clip(min=0.0) > 1e-9
     assert (cost.where(spare & up).min("bid") >= price.max(axis=0) - 1e-9).all()
     assert len(cleared.of_feeders(["feeder 7", "feeder 8"]).flat.bid) == 8
 

@@ -19,7 +19,7 @@ from hiermarket.study.parts import READING, open_group, restored
 from hiermarket.study.plan import standing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from hiermarket.study.manifest import FailedPeriod, Part
     from hiermarket.study.plan import Standing
@@ -211,16 +211,20 @@ def _lazy(path: Path, group: str) -> xr.Dataset:
     from dask.array import from_array
     from dask.base import tokenize
 
+    changed = path.stat().st_mtime_ns
     with open_group(path, group) as found:
+        # of every array one number: what kind it is, and its attributes
         one = restored(found.isel(dict.fromkeys(found.dims, slice(0, 1))).load())
-        lazy = restored(found[list(found.coords)].load()).assign_attrs(found.attrs)
+        labels = restored(found[list(found.coords)].load())
+        arrays: dict[Hashable, xr.Variable] = {}
         for name, array in found.data_vars.items():
             stored = _Stored(path, group, str(name), array.shape, one[name].dtype)
             # a tag of its own: a file of the same name may hold other values tomorrow
-            tag = f"{group}-{name}-{tokenize(str(path), path.stat().st_mtime_ns, group, name)}"
-            whole = from_array(stored, chunks=-1, name=tag)  # type: ignore[no-untyped-call]  # dask has few types
-            lazy[name] = array.dims, whole, one[name].attrs
-        return lazy
+            tag = f"{group}-{name}-{tokenize(str(path), changed, group, name)}"
+            meta = np.empty((0,) * array.ndim, dtype=stored.dtype)
+            whole = from_array(stored, chunks=-1, name=tag, meta=meta)  # type: ignore[no-untyped-call]  # no types
+            arrays[name] = xr.Variable(array.dims, whole, one[name].attrs)
+        return labels.assign(arrays).assign_attrs(found.attrs)
 
 
 def joined(pieces: Sequence[xr.Dataset]) -> xr.Dataset:

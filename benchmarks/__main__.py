@@ -17,7 +17,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.measure import COUNTS, Run, measure, measure_by_name
@@ -38,12 +37,8 @@ def apart(name: str, size: Mapping[str, int], repeat: int) -> Run:
         return pool.submit(measure_by_name, name, size, repeat).result()
 
 
-def table(run: Run, title: str) -> Table:
-    shown = Table(
-        title=f"{title}\n{', '.join(f'{n} {name}' for name, n in run.size.items())}",
-        title_justify="left",
-        caption_justify="left",
-    )
+def table(run: Run) -> Table:
+    shown = Table()
     # a count that no phase has is no column
     counted = [name for name in COUNTS if any(getattr(phase, name) is not None for phase in run.phases)]
     for heading in ("phase", "seconds", "peak MB", *counted):
@@ -52,10 +47,14 @@ def table(run: Run, title: str) -> Table:
         counts = [getattr(phase, name) for name in counted]
         cells = ["" if count is None else f"{count:,}" for count in counts]
         shown.add_row(phase.phase, f"{phase.seconds:.4f}", f"{phase.peak_mb:.0f}", *cells)
+    return shown
+
+
+def remarks(run: Run) -> list[str]:
+    """Return what stands below the table: ratios, what phases say of themselves, the remark of the case."""
     below = [f"{name} = {ratio:.3f}" for name, ratio in run.ratios.items()]
     below += [f"{phase.phase}: {phase.note}" for phase in run.phases if phase.note]
-    shown.caption = escape("\n".join([*below, *filter(None, [run.remark])]))
-    return shown
+    return [*below, *filter(None, [run.remark])]
 
 
 def growth(runs: list[Run], size: str) -> list[str]:
@@ -105,7 +104,11 @@ def main() -> None:
         since = len(runs)
         for size in case.sizes[: 1 if few else None]:
             runs.append(measure(case, size) if wanted.smoke else apart(name, size, max(1, wanted.repeat)))
-            console.print(table(runs[-1], f"{name}: {case.title}"))
+            sizes = ", ".join(f"{n:,} {dim}" for dim, n in size.items())
+            console.print(f"\n{name}: {case.title}\n{sizes}", style="bold", markup=False, highlight=False)
+            console.print(table(runs[-1]))
+            for line in remarks(runs[-1]):
+                console.print(line, markup=False, highlight=False)
         for line in growth(runs[since:], case.grows) if case.grows else ():
             console.print(f"Growth of {line}", highlight=False)
     if not wanted.smoke:

@@ -250,9 +250,11 @@ class Session:
         self._highs.setBasis(basis)
 
     def nonbasic(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which columns and which rows the last basis holds at a bound."""
-        _, basic = self._highs.getBasicVariables()
+        """Return which columns and which rows the last basis holds at a bound; all of them where there is no basis."""
+        status, basic = self._highs.getBasicVariables()
         columns, rows = np.ones(self._columns, dtype=bool), np.ones(self._rows, dtype=bool)
+        if status.name != "kOk":
+            return columns, rows
         # rows are numbered −1, −2, …
         columns[basic[basic >= 0]], rows[-1 - basic[basic < 0]] = False, False
         return columns, rows

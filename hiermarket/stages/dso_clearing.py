@@ -209,12 +209,14 @@ def _unlimited(
     """Return the feeders and periods in whose LP no limit of the grid has a price, and no recourse a volume."""
     limited = np.zeros(like.size, dtype=bool)
     model = built.model
+    # the voltage of a root is given, not limited
+    branches = model.constraints["Line-v_drop"].indexes[BUS]
     for name in ("Bus-v_sq", *RECOURSE):
-        at = np.searchsorted(program.columns, model.variables[name].labels.values.ravel())
+        labels = model.variables[name].labels
+        labels = labels.sel({BUS: branches}) if name == "Bus-v_sq" else labels
+        at = np.searchsorted(program.columns, labels.values.ravel())
         size = answers.reduced_cost[at] if name == "Bus-v_sq" else answers.x[at]
-        # the voltage of a root is given, not limited
-        held = program.lower[at] < program.upper[at]
-        np.logical_or.at(limited, case[at], held & (np.abs(size) > ZERO))
+        np.logical_or.at(limited, case[at], np.abs(size) > ZERO)
     if "Line-s_max" in model.constraints:
         at = np.searchsorted(program.rows, model.constraints["Line-s_max"].labels.values.ravel())
         # the case of a row is that of any of its columns

@@ -11,7 +11,7 @@ from hiermarket.labels import BUS, PERIOD
 from hiermarket.solving.blocks import Work, components, solve_blocks
 from hiermarket.solving.lexicographic import ZERO
 from hiermarket.solving.program import program_of, write_back
-from hiermarket.solving.solver import Outcome
+from hiermarket.solving.solver import Outcome, SolverOptions
 from hiermarket.stages.tso_model import (
     OF_BLOCKS,
     OF_GRID_BIDS,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from hiermarket.market.tso_side import TsoSide
     from hiermarket.solving.program import Floats, Ints
-    from hiermarket.solving.solver import SolverOptions
     from hiermarket.stages.interface import InterfaceOffers
     from hiermarket.stages.tso_sources import Bools
 
@@ -104,15 +103,14 @@ def clear_periods(
     reduced cost that is not zero, so that ties are among bids of the LP only.
     """
     sources, everything = sources_of(side, offers), np.arange(len(side.periods))
-    screened = clear_by_merit_order(side, need, sources)
-    if solver is not None and not solver.screening:
-        screened.decided[:] = False
+    screened, options = clear_by_merit_order(side, need, sources), solver or SolverOptions()
+    decided = screened.decided & options.screening
     found: dict[str, Floats] = {**screened.values, "grid_status": np.zeros(len(everything), dtype=np.int8)}
-    moved, rest = screened.taken, np.flatnonzero(~screened.decided)
-    work = Work(screened=int(screened.decided.sum()))
+    moved, rest = screened.taken, np.flatnonzero(~decided)
+    work = Work(screened=int(decided.sum()))
     if len(rest):
         part = sources.of_periods(rest)
-        taken, values, done = _by_lp(side.of_periods(rest), need.isel({PERIOD: rest}), part, solver)
+        taken, values, done = _by_lp(side.of_periods(rest), need.isel({PERIOD: rest}), part, options)
         moved[:, rest] = taken
         for name, array in values.items():
             found[name][..., rest] = array
@@ -128,7 +126,7 @@ def clear_periods(
 
 
 def _by_lp(
-    side: TsoSide, need: xr.DataArray, sources: Sources, solver: SolverOptions | None
+    side: TsoSide, need: xr.DataArray, sources: Sources, solver: SolverOptions
 ) -> tuple[Floats, dict[str, Floats], Work]:
     """Return what is activated of the sources, the values of the grid, and what that took."""
     everything, place = np.arange(len(side.periods)), places(sources)
@@ -169,7 +167,7 @@ def _wrong(sources: Sources, free: Bools, fixed: Floats, price: Floats, duration
 
 
 def _margin(
-    side: TsoSide, need: xr.DataArray, sources: Sources, place: Ints, solver: SolverOptions | None
+    side: TsoSide, need: xr.DataArray, sources: Sources, place: Ints, solver: SolverOptions
 ) -> tuple[Floats, Bools, Work]:
     """Guess the prices (bus, period), and which sources are next to them; say what that took.
 
@@ -177,7 +175,7 @@ def _margin(
     few enough are left.
     """
     price, free, work, most = np.zeros(need.shape), sources.volume > 0, Work(), sources.most
-    while most > 4 * NEAREST and (solver is None or solver.screening):
+    while solver.screening and most > 4 * NEAREST:
         fixed = np.where(~free & (sources.gain(price) > 0), sources.volume, 0.0)
         # as if whatever takes supply did so from the beginning
         taken = np.where(free & (sources.sign[:, None] < 0) & np.isfinite(sources.value), sources.volume, fixed)
@@ -186,7 +184,7 @@ def _margin(
         work += solved.work
         price = np.nan_to_num(solved.values["grid_price"])
         # two groups on each side, unless that is too fine
-        most = min(max(2 * NEAREST, 4 * -(-most // GROUPS)), most - 1)
+        most = max(2 * NEAREST, 4 * -(-most // GROUPS))
         free = nearest(sources, place, price, most // 2)
     return price, free, work
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,9 +13,11 @@ import xarray as xr
 import hiermarket as hm
 from hiermarket.study.manifest import Phase
 from hiermarket.study.source import Extent, MarketSource
-from hiermarket.study.study import MOST_FEEDERS, batch_size
+from hiermarket.study.study import BYTES_PER_BID, BYTES_PER_BUS, MOST_FEEDERS, batch_size
 from hiermarket.study.tasks import LocalJob
 from tests.study.conftest import QUICK, UNDO, assert_same, market_of
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("batch", [3, 2])
@@ -196,6 +202,28 @@ def test_a_study_is_checked(three_feeders, tmp_path):
 
 def test_batches_fit_into_memory():
     feeder = Extent(buses=33, bids=17, periods=96)
-    assert batch_size(feeder, memory=4e8) >= 2 * batch_size(feeder, memory=2e8) - 1
+    assert batch_size(feeder, memory=2e9) in (40, 41)
     assert batch_size(Extent(10_000, 10_000, 1_000)) == 1
     assert batch_size(Extent(2, 2, 1)) == MOST_FEEDERS
+
+
+PEAK = """
+import pathlib, re
+import highspy, linopy
+import hiermarket as hm
+from hiermarket.study.tasks import LocalJob
+source = hm.ReplicatedCase("ieee33", copies=20)
+parcel = source.parcel(source.names, pathlib.Path())
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
+before = peak()
+LocalJob(0, "", source.names, pathlib.Path(), parcel, hm.Options()).compute()
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_a_batch_takes_the_memory_that_it_is_said_to():
+    done = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True, cwd=ROOT)
+    said = 20 * 24 * (33 * BYTES_PER_BUS + 17 * BYTES_PER_BID)
+    assert said / 8 < int(done.stdout) < said

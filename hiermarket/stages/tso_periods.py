@@ -183,8 +183,8 @@ def _margin(
         solved = _solve(side, need - supplied, grouped(sources, place, free, GROUPS), None, solver)
         work += solved.work
         price = np.nan_to_num(solved.values["grid_price"])
-        # two groups on each side, unless that is too fine
-        most = max(2 * NEAREST, 4 * -(-most // GROUPS))
+        # two groups on each side, unless that is too fine; fewer each time
+        most = min(max(2 * NEAREST, 4 * -(-most // GROUPS)), most - 1)
         free = nearest(sources, place, price, most // 2)
     return price, free, work
 

@@ -1,32 +1,47 @@
-"""What a user writes for one feeder: its clearings as one LP of all periods, in linopy and in Pyomo.
+"""What a user writes for one feeder: LPs of all its periods, in linopy and in Pyomo.
 
-Both solve fewer problems than the chain does: the clearing of every loss pass at least cost, no
-ties, no prices, no safe box, no power flow. The losses are handed to them, linearised where our own
-passes linearised them.
+Both solve fewer problems than the chain does: the clearing of every loss pass at least cost, and in
+linopy the safe box once. No ties, no power flow, no TSO, no settlement. The losses and the limits of
+the box are handed to them, linearised where our own passes linearised them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import xarray as xr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import xarray as xr
-
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.network.losses import LossTerms
+    from hiermarket.stages.capability import Forwarded
+    from hiermarket.stages.dso_clearing import DsoClearing
+
+#: Labels of bids beside their own.
+BID_LABELS: Final = ("bid_feeder", "bid_bsp", "bid_bus", "bid_block", "bid_direction")
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Cost of every feeder's last pass [EUR], without lost load."""
+    """Cost of every feeder's last pass [EUR], with lost load, and volume of the safe boxes [MW]."""
 
     of_feeder: dict[str, float]
     solves: int
+    volume: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The safe box of one feeder: limits at both corners, and the volumes that remain; see (13)."""
+
+    coefficient: xr.DataArray
+    room: xr.DataArray
+    up: xr.DataArray
+    down: xr.DataArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +65,71 @@ def passes_of(market: BalancingMarket, count: int) -> list[Pass]:
     return found
 
 
+def boxes_of(market: BalancingMarket) -> dict[str, Box]:
+    """Return the limits of every feeder, linearised at both corners of our own box."""
+    import hiermarket as hm
+
+    found = {}
+    for name in market.feeder_names:
+        part = market.of_feeders([name])
+        cleared = hm.clear_dso(part)
+        found[str(name)] = _box(part, cleared, hm.forward(part, cleared))
+    return found
+
+
+def _box(market: BalancingMarket, cleared: DsoClearing, forwarded: Forwarded) -> Box:
+    """Stack the limits at everything up and at everything down, over sites."""
+    import hiermarket as hm
+    from hiermarket.network.limits import limit_rows, sites
+    from hiermarket.network.linear_flow import State
+    from hiermarket.network.losses import linearise
+    from hiermarket.stages.ac_check import injections
+
+    bids, feeders = market.bids.data, market.feeders
+    who = sites(feeders, market.bids.node, bids["reactive_ratio"])
+    is_up = (bids["bid_direction"] == "up").drop_vars(list(bids["bid_direction"].coords))
+    volume, rest = forwarded.flat["forwarded"].drop_vars(BID_LABELS), forwarded.flat["remaining"].drop_vars(BID_LABELS)
+    coefficients, rooms = [], []
+    for extra in (volume.where(is_up, 0.0), -volume.where(~is_up, 0.0)):
+        sign = 2.0 * is_up - 1.0
+        activation = cleared.flat["activation"].drop_vars(BID_LABELS) + sign * extra
+        p, q = injections(market, activation, cleared.recourse)
+        flow = hm.power_flow(feeders, p, q)
+        state = State(flow["v"].values ** 2, *(flow[n].fillna(0.0).values for n in ("p_flow", "q_flow", "p_interface")))
+        injected = who.total(extra.transpose("bid", "period").values)
+        for rows in limit_rows(feeders, linearise(feeders, flow), state, who, injected, sides=12):
+            coefficients.append(rows.coefficient)
+            rooms.append(rows.room)
+    dims = ("row", "site", "period")
+    up, down = (
+        xr.DataArray(who.total(part.transpose("bid", "period").values)[0], dims=dims[1:])
+        for part in (rest.where(is_up, 0.0), rest.where(~is_up, 0.0))
+    )
+    return Box(
+        xr.DataArray(np.concatenate(coefficients), dims=dims),
+        xr.DataArray(np.concatenate(rooms), dims=("row", "period")), up, down,
+    )  # fmt: skip
+
+
+def box_by_linopy(box: Box) -> float:
+    """Solve (13) for all periods of a feeder."""
+    import linopy
+
+    model = linopy.Model()
+    up = model.add_variables(lower=0, upper=box.up, name="up")
+    down = model.add_variables(lower=0, upper=box.down, name="down")
+    c = box.coefficient
+    # (13)  Σ_i (c_i⁺ U_i + c_i⁻ D_i) ≤ h
+    worst = (c.clip(min=0.0) * up).sum("site") + ((-c).clip(min=0.0) * down).sum("site")
+    model.add_constraints(worst <= box.room, name="limit")
+    model.add_objective((1 * up).sum() + (1 * down).sum(), sense="max")
+    status = model.solve(solver_name="highs", io_api="direct", progress=False, output_flag=False, threads=1)
+    assert status == ("ok", "optimal")
+    value = model.objective.value
+    assert value is not None
+    return float(value)
+
+
 def one_by_one(market: BalancingMarket, passes: list[Pass]) -> Iterator[tuple[str, BalancingMarket, list[Pass]]]:
     """Yield every feeder with its own part of everything."""
     from hiermarket.network.losses import LossTerms
@@ -67,15 +147,15 @@ def one_by_one(market: BalancingMarket, passes: list[Pass]) -> Iterator[tuple[st
         yield str(name), part, cut
 
 
-def by_linopy(market: BalancingMarket, passes: list[Pass]) -> Costs:
-    """Build and solve one linopy model a feeder and pass, as linopy does it by itself."""
+def by_linopy(market: BalancingMarket, passes: list[Pass], boxes: dict[str, Box]) -> Costs:
+    """Build and solve one linopy model a feeder and pass, and one of its safe box, as linopy does it by itself."""
     import linopy
 
     from hiermarket.network.losses import LinDistFlow
     from hiermarket.solving.program import quiet
     from hiermarket.stages.clearing_model import clearing_cost, clearing_model
 
-    costs, solves = {}, 0
+    costs, solves, volume = {}, 0, 0.0
     for name, part, cut in one_by_one(market, passes):
         for one in cut:
             with quiet("linopy"), linopy.options as options:
@@ -90,7 +170,10 @@ def by_linopy(market: BalancingMarket, passes: list[Pass]) -> Costs:
         value = model.objective.value
         assert value is not None
         costs[name] = float(value)
-    return Costs(costs, solves)
+        with quiet("linopy"):
+            volume += box_by_linopy(boxes[name])
+        solves += 1
+    return Costs(costs, solves, volume)
 
 
 def by_pyomo(market: BalancingMarket, passes: list[Pass]) -> Costs:

@@ -176,7 +176,7 @@ CASES = (
         phases={"whole chain": whole_chain, "everything solved": everything_solved, "losses": losses, **_HAND},
         agree=same_costs,
         ratios=tuple(Ratio((other,), ("whole chain",)) for other in ("everything solved", *_HAND)),
-        remark="by hand: the LPs of three loss passes, in linopy also one of the safe box; no ties, TSO, power flow, money",
+        remark="by hand: the LPs of three loss passes, in linopy also one safe box; no ties, TSO, power flow, money",
     ),
     Case(
         name="study",

@@ -23,7 +23,7 @@ from hiermarket.solving.solver import Outcome, SolverOptions, failure
 from hiermarket.stages.ac_check import ac_state, checked, injections, scheduled, state_or_linear, without
 from hiermarket.stages.clearing_model import BALANCES, RECOURSE, public
 from hiermarket.stages.clearing_program import ClearingProgram, read_clearing
-from hiermarket.stages.screening import Screened, clear_by_merit_order, root_prices
+from hiermarket.stages.screening import Screened, clear_by_merit_order, is_affordable, root_prices
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -267,11 +267,13 @@ def _values(model: linopy.Model, market: BalancingMarket, stacked: Screened, unl
     by_rule = root_prices(stacked.stacks, a, g)
     owner = positions(market.feeder_names, market.feeders.feeder_of.to_numpy())
     factor = stacked.stacks.factor.copy()
-    factor[1, positions(buses, market.feeders.roots.to_numpy())] = 0.0
-    free = _where(unlimited, market)[BUS]
+    roots = positions(buses, market.feeders.roots.to_numpy())
+    factor[1, roots] = 0.0
+    ruled = by_rule[owner] * factor
+    free = unlimited & is_affordable(ruled, roots, market.rules.value_of_lost_load)
     nodal, reactive = (
-        price.transpose(BUS, PERIOD).where(~free, by_rule[owner] * of)
-        for price, of in zip((nodal, reactive), factor, strict=True)
+        price.transpose(BUS, PERIOD).where(~_where(free, market)[BUS], by)
+        for price, by in zip((nodal, reactive), ruled, strict=True)
     )
     named: dict[str, xr.DataArray] = {
         "activation": a,

@@ -207,6 +207,8 @@ def largest(
             mask = needed & (volume > 0)
             if bool(mask.any()):
                 variables[name] = model.add_variables(lower=0, upper=volume, mask=mask, name=name)
+        if not variables:
+            return most, screened
         labels = {name: variable.labels.transpose(BID, PERIOD).values for name, variable in variables.items()}
         where = _row_labels(market, rows)
         taken = labelled(model, _matrix(market, rows, who, labels, owner), np.zeros(len(rows.room)), where)

@@ -118,7 +118,7 @@ def merit_order(need: Floats, offers: Offers) -> Stack:
     moved = np.empty_like(filled)
     np.put_along_axis(moved, order, filled, axis=1)
     taken = np.where(offers.up, moved, volume - moved)
-    served = (target[:, 0] >= -NO_VOLUME) & (target[:, 0] <= top[:, -1] + NO_VOLUME) & real.any(axis=1)
+    served = (target[:, 0] >= -NO_VOLUME) & (target[:, 0] <= top[:, -1] + NO_VOLUME)
     lowest, highest = _margin(taken, volume, cost, offers.up)
     return Stack(taken, _between(lowest, highest), served & _is_clear(lowest, highest, cost, offers))
 
@@ -128,7 +128,7 @@ def price_of(taken: Floats, offers: Offers) -> Floats:
 
     The cost of the offer that is taken in part. Where there is none, any price between the
     last offer taken and the next one not taken clears the market: the middle of both; the
-    one that there is where the other is missing.
+    one that there is where the other is missing, and 0 where nobody offers anything.
 
     Parameters
     ----------
@@ -149,9 +149,9 @@ def _margin(taken: Floats, volume: Floats, cost: Floats, up: Bools) -> tuple[Flo
 
 
 def _between(lowest: Floats, highest: Floats) -> Floats:
-    with np.errstate(invalid="ignore"):  # −∞ + ∞: no offer at all, no price
-        middle = (lowest + highest) / 2
-    return np.where(np.isfinite(middle), middle, np.where(np.isfinite(lowest), lowest, highest))
+    # no offer at all: any price from −VOLL to VOLL, and 0 is the middle
+    one = np.where(np.isfinite(lowest), lowest, np.where(np.isfinite(highest), highest, 0.0))
+    return (one + np.where(np.isfinite(highest), highest, one)) / 2
 
 
 def _is_clear(lowest: Floats, highest: Floats, cost: Floats, offers: Offers) -> Bools:

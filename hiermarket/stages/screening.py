@@ -173,13 +173,11 @@ def _stacked(market: BalancingMarket, losses: LossTerms, scheduled_import: xr.Da
     )  # fmt: skip
     state = linear.state(*(a.transpose(BUS, PERIOD).values for a in injections(market, activation)))
     kept = smallest_slack(market.feeders, losses, state, sides=grid.sides) >= 0
-    root_price = stack.price.reshape(shape[:2])
+    root_price, stacked = stack.price.reshape(shape[:2]), stack.decided & stacks.sound
     # (20)  λ_n = φ_n,1 λ_root,  κ_n = φ_n,2 λ_root                            [EUR/MWh]
     prices = root_price[linear.feeder] * stacks.factor
-    # s± at λ_n, z± at κ_n: no recourse is worth the value of lost load
-    dearest = np.maximum.reduceat(np.abs(prices).max(axis=0), linear.roots, axis=0)
-    affordable = dearest <= market.rules.value_of_lost_load
-    decided = (stack.decided & stacks.sound & finite).reshape(shape[:2]) & kept & affordable
+    affordable = is_affordable(prices, linear.roots, market.rules.value_of_lost_load)
+    decided = (stacked & finite).reshape(shape[:2]) & kept & affordable
     for flow in (state.p, state.q):
         flow[linear.roots] = np.nan
     # reactive power has no price at a root
@@ -199,8 +197,26 @@ def _stacked(market: BalancingMarket, losses: LossTerms, scheduled_import: xr.Da
     return Screened(values.assign(activation=activation, tbm_volume=both), of_case, stacks)
 
 
+def is_affordable(prices: Floats, roots: np.ndarray, lost_load: float) -> Bools:
+    """Return (feeder, period): whether no recourse, s± at λ_n or z± at κ_n, is worth the value of lost load.
+
+    Parameters
+    ----------
+    prices : array (2, bus, period)
+        λ_n and κ_n [EUR/MWh].
+    roots : int array (feeder,)
+        Position of each feeder's root; its buses follow.
+    lost_load : float
+        VOLL [EUR/MWh].
+    """
+    dearest = np.maximum.reduceat(np.abs(prices).max(axis=0), roots, axis=0)
+    return np.asarray(dearest <= lost_load)
+
+
 def root_prices(stacks: FeederStacks, activation: xr.DataArray, tbm_volume: xr.DataArray) -> Floats:
     """Return the price at every interface from what is activated, (feeder, period), by the rule of `price_of`.
+
+    NaN where a bid that does not help at the interface has a volume: it stands in no stack.
 
     Parameters
     ----------
@@ -220,5 +236,5 @@ def root_prices(stacks: FeederStacks, activation: xr.DataArray, tbm_volume: xr.D
     volume = stacks.offers.volume
     # rounding of the solver is no volume
     taken = np.where(np.abs(volume - taken) <= NO_VOLUME, volume, taken)
-    prices: Floats = price_of(taken, stacks.offers).reshape(feeders, -1)
+    prices: Floats = np.where(stacks.sound, price_of(taken, stacks.offers), np.nan).reshape(feeders, -1)
     return prices

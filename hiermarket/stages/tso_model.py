@@ -171,7 +171,9 @@ def tso_model(side: TsoSide, need: xr.DataArray, blocks: Blocks) -> linopy.Model
 
 
 def tie_costs(model: linopy.Model, columns: Ints, blocks: Blocks, first_rank: int) -> list[Floats]:
-    """Return the further costs by column that decide ties: gross activation, then the order of the bids.
+    """Return the further costs by column that decide ties: gross activation, order of the bids, order of the buses.
+
+    The last one is of the buses where something is not served.
 
     Parameters
     ----------
@@ -194,4 +196,8 @@ def tie_costs(model: linopy.Model, columns: Ints, blocks: Blocks, first_rank: in
         gross[at] = 1.0
         # earlier bids weigh less: of equal volumes the earlier one is taken
         order[at] = np.sqrt(1.0 + rank)
-    return [gross, order]
+    where = np.zeros(len(columns))
+    for name in ("Bus-unserved", "Bus-spilled"):
+        labels = model.variables[name].labels.transpose(BUS, PERIOD).values
+        where[np.searchsorted(columns, labels)] = np.sqrt(1.0 + np.arange(float(len(labels))))[:, None]
+    return [gross, order, where]

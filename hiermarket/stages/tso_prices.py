@@ -67,7 +67,8 @@ def price_by_rule(side: TsoSide, sources: Sources, taken: Floats, values: dict[s
     known = np.isfinite(one)
     other = np.where(np.isfinite(high), high, one)
     middle = np.where(known, one, 0.0) / 2 + np.where(known, other, 0.0) / 2
-    by_rule = known & ~undecided & (low <= high + NEAR)
+    # without any bid, any price from −VOLL to VOLL, and 0 is the middle
+    by_rule = ~undecided & (~known | (low <= high + NEAR))
     return np.where(by_rule[island], middle[island], values["grid_price"])
 
 

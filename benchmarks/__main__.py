@@ -6,6 +6,7 @@ import argparse
 import datetime
 import importlib.metadata
 import json
+import logging
 import math
 import os
 import platform
@@ -89,6 +90,7 @@ def keep(runs: list[Run]) -> Path:
 
 
 def main() -> None:
+    logging.disable(logging.INFO)  # of PyPSA, linopy and distributed
     cases = every_case()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--case", action="append", choices=sorted(cases), help="only this case; may be repeated")

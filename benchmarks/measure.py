@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import resource
 import sys
 import time
@@ -118,6 +119,7 @@ def measure(case: Case, size: Mapping[str, int], repeat: int = 1) -> Run:
 
 def measure_by_name(name: str, size: Mapping[str, int], repeat: int) -> Run:
     """Measure a case of the registry; what a process of its own is asked for."""
+    logging.disable(logging.INFO)
     case = every_case()[name]
     measure(case, case.sizes[0])  # pays for the imports
     return measure(case, size, repeat)

@@ -132,14 +132,13 @@ def box_by_linopy(box: Box) -> float:
 
 def one_by_one(market: BalancingMarket, passes: list[Pass]) -> Iterator[tuple[str, BalancingMarket, list[Pass]]]:
     """Yield every feeder with its own part of everything."""
-    from hiermarket.network.losses import LossTerms
 
     for name in market.feeder_names:
         part = market.of_feeders([name])
         at = {"bus": part.feeders.branches}
         cut = [
             Pass(
-                LossTerms(*(getattr(one.losses, term).sel(at) for term in ("constant", "by_p", "by_q", "by_w"))),
+                one.losses.sel(at),
                 one.imports.sel(feeder=[name]),
             )
             for one in passes

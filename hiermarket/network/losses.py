@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from hiermarket.labels import BUS, PERIOD
 from hiermarket.schema import bare
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hiermarket.network.feeders import Feeders
 
 
@@ -61,6 +63,14 @@ class LossTerms:
     by_p: xr.DataArray
     by_q: xr.DataArray
     by_w: xr.DataArray
+
+    def sel(self, at: Mapping[str, object]) -> LossTerms:
+        """Return the terms of some buses or periods, by label."""
+        return LossTerms(*(bare(getattr(self, field.name)).sel(at) for field in fields(self)))
+
+    def isel(self, at: Mapping[str, object]) -> LossTerms:
+        """Return the terms of some buses or periods, by position."""
+        return LossTerms(*(getattr(self, field.name).isel(at) for field in fields(self)))
 
 
 def lossless(feeders: Feeders) -> LossTerms:

@@ -17,6 +17,7 @@ from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, po
 from hiermarket.solving.blocks import Work
 from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections, state_or_linear
+from hiermarket.stages.interface_balance import bid_factors
 from hiermarket.stages.largest_box import ROUNDING, CountingRows, Volumes, counting_rows, largest, together
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.network.limits import Sites
-    from hiermarket.network.losses import LossTerms
     from hiermarket.stages.dso_clearing import DsoClearing
 
     Floats = NDArray[np.float64]
@@ -155,7 +155,7 @@ def forward(
     most = Volumes(remaining, undo)
     who = sites(market.feeders, market.bids.node, bare(data.reactive_ratio))
     around = [_Corner(market, clearing, xr.zeros_like(remaining))]
-    factor = _interface_factor(market, around[0].losses)
+    factor = bid_factors(market, eliminate(market.feeders, around[0].losses).factors())
     whole = _Part(market, clearing, who, most)
     volume, work, moving = most, Work(), np.arange(len(market.periods))
     least = ROUNDING if options.screening else -np.inf
@@ -252,15 +252,6 @@ def _counting(part: _Part, around: list[_Corner], method: ForwardingMethod, *, l
         box = isinstance(method, SafeBox)
         found.append(counting_rows(limits, who, owner, (high, low), None if box else directions, least=least))
     return together(found)
-
-
-def _interface_factor(market: BalancingMarket, losses: LossTerms) -> xr.DataArray:
-    """MW at the interface per MW injected by each bid, reactive power included, (bid, period)."""
-    data = market.bids.data
-    factor = eliminate(market.feeders, losses).factors()
-    place = positions(market.feeders.data.indexes[BUS], data.bid_node.values)
-    ratio = bare(data.reactive_ratio).transpose(BID, PERIOD)
-    return ratio.copy(data=factor[0, place] + ratio.values * factor[1, place])
 
 
 def _broken(corners: list[_Corner]) -> Floats:

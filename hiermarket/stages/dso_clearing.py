@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ from hiermarket.solving.solver import Outcome, SolverOptions, failure
 from hiermarket.stages.ac_check import ac_state, checked, injections, scheduled, state_or_linear, without
 from hiermarket.stages.clearing_model import BALANCES, RECOURSE, public
 from hiermarket.stages.clearing_program import ClearingProgram, read_clearing
-from hiermarket.stages.screening import Screened, clear_by_merit_order, is_affordable, root_prices
+from hiermarket.stages.dso_screening import ScreenedFeeders, clear_feeders_by_merit_order, is_affordable, root_prices
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -74,9 +74,8 @@ class DsoClearing(Labelled):
     def of_periods(self, periods: NDArray[np.intp]) -> DsoClearing:
         """Return the clearing of some periods, by position."""
         at = {PERIOD: periods}
-        terms = (getattr(self.losses, field.name).isel(at) for field in fields(LossTerms))
-        imports = self.scheduled_import.isel(at)
-        return replace(self, flat=self.flat.isel(at), losses=LossTerms(*terms), scheduled_import=imports)
+        losses, imports = self.losses.isel(at), self.scheduled_import.isel(at)
+        return replace(self, flat=self.flat.isel(at), losses=losses, scheduled_import=imports)
 
     def require(self) -> DsoClearing:
         """Return the clearing, or raise the error of the first feeder and period without one.
@@ -161,7 +160,7 @@ class _Passes:
     def clear(self, losses: LossTerms, imports: xr.DataArray) -> xr.Dataset:
         """Return the clearing of one pass under its public names."""
         market = self._market
-        stacked = clear_by_merit_order(market, losses, imports, self._grid)
+        stacked = clear_feeders_by_merit_order(market, losses, imports, self._grid)
         decided = stacked.decided & self._solver.screening
         self.work += Work(screened=int(decided.sum()))
         values = _described(market, stacked.values)
@@ -178,7 +177,7 @@ class _Passes:
         return known.assign(price=values.price, status=status, screened=decided)
 
     def _solve(
-        self, losses: LossTerms, imports: xr.DataArray, wanted: xr.DataArray, stacked: Screened
+        self, losses: LossTerms, imports: xr.DataArray, wanted: xr.DataArray, stacked: ScreenedFeeders
     ) -> tuple[xr.Dataset, xr.DataArray]:
         """Solve the LPs of some feeders and periods; return all values, and the outcome of each of them."""
         market = self._market
@@ -251,7 +250,9 @@ def cases_of_columns(model: linopy.Model, market: BalancingMarket, columns: Ints
     return case
 
 
-def _values(model: linopy.Model, market: BalancingMarket, stacked: Screened, unlimited: xr.DataArray) -> xr.Dataset:
+def _values(
+    model: linopy.Model, market: BalancingMarket, stacked: ScreenedFeeders, unlimited: xr.DataArray
+) -> xr.Dataset:
     """Read the solved model into arrays under their public names."""
     duration, buses = bare(market.duration), market.feeders.data.indexes[BUS]
     dual = {name: model.constraints[name].dual for name in BALANCES if name in model.constraints}

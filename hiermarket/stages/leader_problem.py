@@ -16,7 +16,8 @@ from hiermarket.network.losses import LossTerms
 from hiermarket.schema import bare
 from hiermarket.stages.ac_check import injections
 from hiermarket.stages.clearing_model import BALANCES, RECOURSE, clearing_cost, clearing_model, public
-from hiermarket.stages.single_price import add_stack, interface_need, stack_cost, unlimited
+from hiermarket.stages.interface_balance import interface_need
+from hiermarket.stages.single_price import add_stack, stack_cost, unlimited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -202,7 +203,7 @@ def _add_offers(model: linopy.Model, part: _Part) -> _Offers:
 def _terms_of(losses: LossTerms, market: BalancingMarket) -> LossTerms:
     """Return the loss terms of some feeders and periods."""
     at = {BUS: market.feeders.branches, PERIOD: market.periods}
-    return LossTerms(*(bare(getattr(losses, name)).sel(at) for name in ("constant", "by_p", "by_q", "by_w")))
+    return losses.sel(at)
 
 
 def _sum(terms: Sequence[linopy.LinearExpression]) -> linopy.LinearExpression:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Volumes below this are none [MW]: the feasibility tolerance of the LPs.
 NO_VOLUME = 1e-9
+#: A bid of which no more arrives at the balance stands in no stack: its case is left to an LP [MW/MW].
+LEAST_FACTOR = 1e-3
 #: Costs closer than this, but not equal, are left to an LP [EUR/MWh].
 NEAR = 1e-6
 
@@ -120,7 +122,7 @@ def merit_order(need: Floats, offers: Offers) -> Stack:
     taken = np.where(offers.up, moved, volume - moved)
     served = (target[:, 0] >= -NO_VOLUME) & (target[:, 0] <= top[:, -1] + NO_VOLUME)
     lowest, highest = _margin(taken, volume, cost, offers.up)
-    return Stack(taken, _between(lowest, highest), served & _is_clear(lowest, highest, cost, offers))
+    return Stack(taken, middle(lowest, highest), served & _is_clear(lowest, highest, cost, offers))
 
 
 def price_of(taken: Floats, offers: Offers) -> Floats:
@@ -138,17 +140,25 @@ def price_of(taken: Floats, offers: Offers) -> Floats:
         The stack.
     """
     real = offers.volume > 0
-    return _between(*_margin(taken, np.where(real, offers.volume, 0.0), offers.cost, offers.up))
+    return middle(*_margin(taken, np.where(real, offers.volume, 0.0), offers.cost, offers.up))
+
+
+def price_bounds(taken: Floats, volume: Floats, cost: Floats, up: Bools) -> tuple[Floats, Floats]:
+    """Return the cost of each offer as a bound of the price from below, and from above; ∓∞ where it is none."""
+    active, spare = taken > NO_VOLUME, volume - taken > NO_VOLUME
+    # an up offer that is taken, a down offer that is not, would be so at any higher price
+    below, above = np.where(up, active, spare), np.where(up, spare, active)
+    return np.where(below, cost, -np.inf), np.where(above, cost, np.inf)
 
 
 def _margin(taken: Floats, volume: Floats, cost: Floats, up: Bools) -> tuple[Floats, Floats]:
     """Return the dearest cost on this side of the margin, and the cheapest beyond it; ∓∞ where there is none."""
-    active, spare = taken > NO_VOLUME, volume - taken > NO_VOLUME
-    below, above = np.where(up, active, spare), np.where(up, spare, active)
-    return np.where(below, cost, -np.inf).max(axis=1), np.where(above, cost, np.inf).min(axis=1)
+    below, above = price_bounds(taken, volume, cost, up)
+    return below.max(axis=1), above.min(axis=1)
 
 
-def _between(lowest: Floats, highest: Floats) -> Floats:
+def middle(lowest: Floats, highest: Floats) -> Floats:
+    """Return the middle of a price's bounds, the one that there is, or 0."""
     # no offer at all: any price from −VOLL to VOLL, and 0 is the middle
     one = np.where(np.isfinite(lowest), lowest, np.where(np.isfinite(highest), highest, 0.0))
     return (one + np.where(np.isfinite(highest), highest, one)) / 2

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.labels import BID, BUS, DIRECTION, FEEDER, PERIOD, Direction
+from hiermarket.labels import BID, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.network.limits import limit_rows, sites, smallest_slack
 from hiermarket.schema import bare, direction_sign, positions
-from hiermarket.stages.ac_check import injections
+from hiermarket.stages.interface_balance import bid_factors, start
 from hiermarket.stages.largest_box import Volumes, counting_rows
-from hiermarket.stages.screening import LEAST_FACTOR
+from hiermarket.stages.merit_order import LEAST_FACTOR
 
 if TYPE_CHECKING:
     import linopy
@@ -28,19 +28,6 @@ if TYPE_CHECKING:
 #: What must be left of every limit, whatever anybody bids, for the grid to be left out
 #: [p.u.², MVA, MW]: at a limit that is just reached prices would not be unique.
 CLEARANCE = 1e-6
-
-
-def interface_need(market: BalancingMarket, grid: LinearGrid, scheduled_import: xr.DataArray) -> xr.DataArray:
-    """Return W (feeder, period): what the interface lacks when nothing is activated [MW]."""
-    state = grid.state(*_start(market))
-    imports = scheduled_import.transpose(FEEDER, PERIOD)
-    return imports.copy(data=state.interface - imports.values)
-
-
-def _start(market: BalancingMarket) -> tuple[Floats, Floats]:
-    """Return the injections (bus, period) with nothing activated."""
-    p, q = injections(market, xr.zeros_like(bare(market.bids.data.volume)))
-    return p.transpose(BUS, PERIOD).values, q.transpose(BUS, PERIOD).values
 
 
 def unlimited(
@@ -66,7 +53,7 @@ def unlimited(
         Sides of the rating polygon.
     """
     data, tbm, lacking = market.bids.data, market.tbm, need.values
-    state = grid.state(*_start(market))
+    state = grid.state(*start(market))
     slack = smallest_slack(market.feeders, losses, state, sides=sides)
     volume = bare(data.volume).transpose(BID, PERIOD)
     offered = Volumes(volume, xr.zeros_like(volume)).extremes(bare(market.bids.sign))
@@ -74,10 +61,8 @@ def unlimited(
     limits = limit_rows(market.feeders, losses, state, who, np.zeros_like(who.ratio), sides=sides)
     high, low = (a.values for a in offered)
     broken = counting_rows(limits, who, grid.feeder, (high, low), None, least=-CLEARANCE).cases(lacking.shape)
-    # φ: MW at the interface per MW of the bid
     factor = grid.factors()
-    place = positions(market.feeders.data.indexes[BUS], data.bid_node.values)
-    reached = factor[0, place] + bare(data.reactive_ratio).transpose(BID, PERIOD).values * factor[1, place]
+    reached = bid_factors(market, factor).values
     owner = positions(market.feeder_names, data.bid_feeder.values)
     sound = np.ones(lacking.shape, dtype=bool)
     np.logical_and.at(sound, owner, (reached > LEAST_FACTOR) | (volume.values == 0))
@@ -124,10 +109,7 @@ def add_stack(
         lower=0, upper=bare(market.tbm.tbm_limit).sel({FEEDER: where.indexes[FEEDER]}), name="Stack-tbm",
         mask=where.broadcast_like(market.tbm.tbm_limit),
     )  # fmt: skip
-    factor = grid.factors()
-    place = positions(market.feeders.data.indexes[BUS], data.bid_node.values)
-    ratio = bare(data.reactive_ratio).transpose(BID, PERIOD)
-    reached = bare(market.bids.sign) * ratio.copy(data=factor[0, place] + ratio.values * factor[1, place])
+    reached = bare(market.bids.sign) * bid_factors(market, grid.factors())
     by_feeder = pd.Series(data.bid_feeder.values, index=index, name="of")
     names = where.indexes[FEEDER]
     local = (reached * a).groupby(by_feeder).sum().rename(of=FEEDER).reindex({FEEDER: names}).fillna(0)

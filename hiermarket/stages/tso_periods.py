@@ -20,7 +20,7 @@ from hiermarket.stages.tso_model import (
     tso_model,
 )
 from hiermarket.stages.tso_prices import price_by_rule
-from hiermarket.stages.tso_screening import clear_by_merit_order
+from hiermarket.stages.tso_screening import clear_grid_by_merit_order
 from hiermarket.stages.tso_sources import Sources, blocks_of, grouped, nearest, places, sources_of
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def clear_periods(
     reduced cost that is not zero, so that ties are among bids of the LP only.
     """
     sources, everything = sources_of(side, offers), np.arange(len(side.periods))
-    screened, options = clear_by_merit_order(side, need, sources), solver or SolverOptions()
+    screened, options = clear_grid_by_merit_order(side, need, sources), solver or SolverOptions()
     decided = screened.decided & options.screening
     found: dict[str, Floats] = {**screened.values, "grid_status": np.zeros(len(everything), dtype=np.int8)}
     moved, rest = screened.taken, np.flatnonzero(~decided)

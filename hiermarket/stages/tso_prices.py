@@ -8,7 +8,7 @@ import numpy as np
 
 from hiermarket.labels import BID, PERIOD
 from hiermarket.schema import positions
-from hiermarket.stages.merit_order import NEAR, NO_VOLUME
+from hiermarket.stages.merit_order import NEAR, NO_VOLUME, middle, price_bounds
 from hiermarket.stages.tso_model import grid_buses, offers_of_grid
 from hiermarket.stages.tso_screening import islands
 
@@ -44,7 +44,7 @@ def price_by_rule(side: TsoSide, sources: Sources, taken: Floats, values: dict[s
     island, grid = islands(side), offers_of_grid(side)
     at = positions(grid_buses(side), grid.data["bid_bus"].values)
     volume, price = (grid.data[name].transpose(BID, PERIOD).values for name in ("volume", "price"))
-    lowest, highest = _margin(volume, values["grid_activation"], price, grid.sign.values)
+    lowest, highest = price_bounds(values["grid_activation"], volume, price, grid.sign.values[:, None] > 0)
     shape = values["grid_price"].shape
     low_of_bus, high_of_bus = np.full(shape, -np.inf), np.full(shape, np.inf)
     np.maximum.at(low_of_bus, at, lowest)
@@ -53,28 +53,17 @@ def price_by_rule(side: TsoSide, sources: Sources, taken: Floats, values: dict[s
     filled = np.diff(sources.first) > 0
     if filled.any():
         starts = sources.first[:-1][filled]
-        lowest, highest = _margin(sources.volume, taken, sources.value, sources.sign)
+        # a bid with hardly any effect at the interface has no price there
+        volume = np.where(np.isfinite(sources.value), sources.volume, 0.0)
+        lowest, highest = price_bounds(np.minimum(taken, volume), volume, sources.value, sources.sign[:, None] > 0)
         low_of_bus[filled] = np.maximum(low_of_bus[filled], np.maximum.reduceat(lowest, starts, axis=0))
         high_of_bus[filled] = np.minimum(high_of_bus[filled], np.minimum.reduceat(highest, starts, axis=0))
-        # bids with hardly any effect at the interface have no price there
         short[filled] |= np.logical_or.reduceat(np.isinf(sources.value) & (taken > NO_VOLUME), starts, axis=0)
     shape = (int(island.max()) + 1, shape[1])
     low, high, undecided = np.full(shape, -np.inf), np.full(shape, np.inf), np.zeros(shape, dtype=bool)
     np.maximum.at(low, island, low_of_bus)
     np.minimum.at(high, island, high_of_bus)
     np.logical_or.at(undecided, island, short)
-    one = np.where(np.isfinite(low), low, high)
-    known = np.isfinite(one)
-    other = np.where(np.isfinite(high), high, one)
-    middle = np.where(known, one, 0.0) / 2 + np.where(known, other, 0.0) / 2
-    # without any bid, any price from −VOLL to VOLL, and 0 is the middle
-    by_rule = ~undecided & (~known | (low <= high + NEAR))
-    return np.where(by_rule[island], middle[island], values["grid_price"])
-
-
-def _margin(volume: Floats, active: Floats, cost: Floats, sign: Floats) -> tuple[Floats, Floats]:
-    """Return the cost of each bid as a bound of the price from below and from above; ∓∞ where it is none."""
-    up, known = (sign > 0)[:, None], np.isfinite(cost) & (volume > 0)
-    in_use, spare = known & (active > NO_VOLUME), known & (volume - active > NO_VOLUME)
-    # an up bid in use, a down bid that is left, would be so at any higher price
-    return np.where(np.where(up, in_use, spare), cost, -np.inf), np.where(np.where(up, spare, in_use), cost, np.inf)
+    price = middle(low, high)
+    by_rule = ~undecided & (low <= high + NEAR) & (np.abs(price) <= side.rules.value_of_lost_load)
+    return np.where(by_rule[island], price[island], values["grid_price"])

@@ -11,9 +11,8 @@ from scipy.sparse.linalg import splu
 
 from hiermarket.labels import BID, BUS, PERIOD
 from hiermarket.schema import positions
-from hiermarket.stages.merit_order import NO_VOLUME, Offers, merit_order
+from hiermarket.stages.merit_order import LEAST_FACTOR, NO_VOLUME, Offers, merit_order
 from hiermarket.stages.tso_model import grid_buses, offers_of_grid
-from hiermarket.stages.tso_sources import LEAST_FACTOR
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Screened:
+class ScreenedPeriods:
     """The market by merit order, island by island.
 
     Attributes
@@ -47,7 +46,7 @@ class Screened:
     values: dict[str, Floats]
 
 
-def clear_by_merit_order(side: TsoSide, need: xr.DataArray, sources: Sources) -> Screened:
+def clear_grid_by_merit_order(side: TsoSide, need: xr.DataArray, sources: Sources) -> ScreenedPeriods:
     """Clear every island as if its lines had no limits, and find where they have none that count.
 
     Parameters
@@ -104,14 +103,14 @@ def clear_by_merit_order(side: TsoSide, need: xr.DataArray, sources: Sources) ->
         limit = grid.data["s_max"].values[:, None]
         decided &= (np.abs(values["line_flow"]) <= limit).all(axis=0)
     lost = side.rules.value_of_lost_load
-    return Screened(decided & (np.abs(prices) <= lost).all(axis=0), taken, values)
+    return ScreenedPeriods(decided & (np.abs(prices) <= lost).all(axis=0), taken, values)
 
 
 def _stacked(sources: Sources, own: Ints, of_grid: tuple[Floats, Floats, Floats]) -> tuple[Offers, Bools]:
     """Return the stack of an island, its sources first, and in which periods all of them fit into it."""
     volume, price, sign = of_grid
     factor = sources.factor[own]
-    bad = (sources.volume[own] > 0) & ~(factor >= LEAST_FACTOR)
+    bad = (sources.volume[own] > 0) & ~(factor > LEAST_FACTOR)
     factor = np.where(bad | (sources.volume[own] <= 0), 1.0, factor)
     value = np.where(np.isfinite(sources.value[own]), sources.value[own], 0.0)
     up = np.concatenate([sources.sign[own], sign]) > 0

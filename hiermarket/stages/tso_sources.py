@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from hiermarket.schema import positions
+from hiermarket.stages.merit_order import LEAST_FACTOR
 from hiermarket.stages.tso_model import Blocks, grid_buses, interface_buses
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 Kind = TypeVar("Kind", bound=np.generic)
-
-#: A bid of which less arrives at the interface is always left to the LP [MW/MW].
-LEAST_FACTOR = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +114,7 @@ def sources_of(side: TsoSide, offers: InterfaceOffers) -> Sources:
         np.where(volume > 0, flat[name].values[bid], nothing)
         for name, nothing in (("forward_price", 0.0), ("interface_factor", 1.0))
     )
-    usable = (volume > 0) & (factor >= LEAST_FACTOR)
+    usable = (volume > 0) & (factor > LEAST_FACTOR)
     value = np.where(usable, price / np.where(usable, factor, 1.0), np.inf)
     return Sources(
         bid=bid,
@@ -156,7 +154,7 @@ def nearest(sources: Sources, place: Ints, price: Floats, count: int) -> Bools:
     """
     below = sources.of_bus(sources.at_bus((sources.value < sources.of_bus(price)).astype(float)))
     near = (place >= below - count) & (place < below + count)
-    return (near | (sources.factor < LEAST_FACTOR)) & (sources.volume > 0)
+    return (near | ~(sources.factor > LEAST_FACTOR)) & (sources.volume > 0)
 
 
 def blocks_of(sources: Sources, free: Bools) -> tuple[Blocks, Ints]:

@@ -1,5 +1,7 @@
 """Wrong answers that a review found once: each with its working, so that none comes back."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.power_flow import power_flow, violations
 from hiermarket.stages.ac_check import injections
 from hiermarket.stages.bidding import paid_price
+from tests.random_markets import random_market
 
 LOSSLESS = hm.LinDistFlow(loss_passes=0)
 TWO = pd.DataFrame({"parent": ["", "r"], "r": [0, 0.01], "x": [0, 0.01]}, index=["r", "e"])
@@ -86,3 +89,56 @@ def test_maximum_regulation_is_the_most_that_ac_allows():
     expected = [most(np.array([1.0, 0.0])), most(np.array([0.0, 1.0]))]
     # corner passes converge quadratically; the bisection stops at 3e-9 MW
     assert forwarded.flat.forwarded.values.ravel() == pytest.approx(expected, abs=1e-5)
+
+
+def end_bus(rows, *, load, imbalance, line, limit=np.inf):
+    """Two buses, bids at the end, TBM at 60 and 20."""
+    table = pd.DataFrame({"parent": ["", "r"], "r": [0.0, line], "x": [0.0, line]}, index=["r", "e"])
+    table["p_scheduled"], table["q_scheduled"] = [0.0, load.real], [0.0, load.imag]
+    found = market(table.assign(v_min=0.1, v_max=2.0), {"bus": "e", **rows}, imbalance, voll=5000.0)
+    return dataclasses.replace(found, tbm=found.tbm.assign(tbm_limit=xr.full_like(found.tbm.tbm_limit, limit)))
+
+
+@pytest.mark.parametrize("screening", [True, False])
+def test_without_any_offer_the_price_is_finite(screening):
+    """No volume, no TBM, no need: any price up to lost load would do, and 0 is the middle."""
+    rows = {"bsp": ["A"], "direction": ["up"], "price": [30.0], "volume": [0.0]}
+    nobody = end_bus(rows, load=0j, imbalance=0.0, line=0.01, limit=0.0)
+    cleared = hm.clear_dso(nobody, solver=hm.SolverOptions(screening=screening))
+    assert cleared.flat.status.item() == 0
+    assert cleared.flat.nodal_price.values.ravel() == pytest.approx([0.0, 0.0])
+    assert cleared.flat.reactive_price.values.ravel() == pytest.approx([0.0, 0.0])
+
+
+@pytest.mark.parametrize("screening", [True, False])
+def test_a_bid_that_does_not_help_at_the_interface_sets_no_price(screening):
+    # τ = −20 over r = x = 0.05 at −1 − j0.8: the bid takes more at the interface than it gives (φ < 0). It is
+    # left alone, and the TBM at 60 serves in part: λ_root = 60, not the middle of 30 and 60
+    rows = {"bsp": ["A"], "direction": ["up"], "price": [30.0], "volume": [0.1], "reactive_ratio": [-20.0]}
+    one = end_bus(rows, load=-1 - 0.8j, imbalance=0.1, line=0.05)
+    cleared = hm.clear_dso(one, solver=hm.SolverOptions(screening=screening))
+    assert float(hm.forward(one, cleared).flat.interface_factor.min()) < 0
+    assert cleared.flat.activation.item() == pytest.approx(0.0, abs=1e-9)
+    assert cleared.flat.nodal_price.sel(bus="f/r").item() == pytest.approx(60.0, abs=1e-6)
+
+
+def test_nothing_to_forward_is_nothing_without_screening_too():
+    rows = {"bsp": ["A"], "direction": ["up"], "price": [30.0], "volume": [0.0]}
+    nobody = end_bus(rows, load=-0.1 + 0j, imbalance=0.0, line=0.01)
+    options = hm.SolverOptions(screening=False)
+    forwarded = hm.forward(nobody, hm.clear_dso(nobody, solver=options), solver=options)
+    assert not forwarded.flat.forwarded.any()
+
+
+def test_a_fixed_voltage_is_a_limit_with_a_price():
+    """v_min = v_max at a bus: the price there is that of the limit, also where the need ends with a bid."""
+    whole = random_market(5, count=4)
+    data = whole.feeders.data
+    leaf = data.bus.values[data.depth.values == data.depth.values.max()][0]
+    fixed = float(hm.clear_dso(whole, grid=LOSSLESS).flat.voltage.sel(bus=leaf).item()) - 0.004
+    at = data.bus == leaf
+    narrow = data.assign(v_min=data.v_min.where(~at, fixed), v_max=data.v_max.where(~at, fixed))
+    whole = dataclasses.replace(whole, feeders=type(whole.feeders)(narrow))
+    one, other = (hm.clear_dso(whole, grid=LOSSLESS, solver=hm.SolverOptions(screening=s)).flat for s in (True, False))
+    np.testing.assert_allclose(one.nodal_price, other.nodal_price, atol=1e-6)
+    assert one.voltage.sel(bus=leaf).item() == pytest.approx(fixed, abs=1e-8)

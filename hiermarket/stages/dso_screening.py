@@ -13,15 +13,13 @@ from hiermarket.network.limits import smallest_slack
 from hiermarket.network.linear_flow import eliminate
 from hiermarket.schema import bare, positions
 from hiermarket.stages.ac_check import injections
-from hiermarket.stages.merit_order import NO_VOLUME, Offers, merit_order, price_of
+from hiermarket.stages.interface_balance import bid_factors, interface_need
+from hiermarket.stages.merit_order import LEAST_FACTOR, NO_VOLUME, Offers, merit_order, price_of
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.network.losses import LinDistFlow, LossTerms
     from hiermarket.stages.merit_order import Bools, Floats
-
-#: A bid of which less arrives at the interface leaves its case to an LP [MW/MW].
-LEAST_FACTOR = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,24 +67,22 @@ def feeder_stacks(market: BalancingMarket, factor: Floats) -> FeederStacks:
         Of `LinearGrid.factors`.
     """
     data, tbm = market.bids.data, market.tbm
-    buses = market.feeders.data.indexes[BUS]
-    place = positions(buses, data.bid_node.values)
     feeder = positions(market.feeder_names, data.bid_feeder.values)
     slot = np.zeros(len(feeder), dtype=np.int64)
     counts = np.bincount(feeder, minlength=len(market.feeder_names))
     by_feeder = np.argsort(feeder, kind="stable")
     slot[by_feeder] = np.arange(len(feeder)) - np.repeat(np.cumsum(counts) - counts, counts)
     shape = (len(market.feeder_names), int(counts.max(initial=0)) + 2)
-    price, volume, ratio = (bare(data[n]).transpose(BID, PERIOD).values for n in ("price", "volume", "reactive_ratio"))
-    # φ: MW at the interface per MW of the bid, reactive power included
-    reached = factor[0, place] + ratio * factor[1, place]
+    price, volume = (bare(data[name]).transpose(BID, PERIOD).values for name in ("price", "volume"))
+    reached = bid_factors(market, factor).values
     small = ~(reached > LEAST_FACTOR) & (volume > 0)
     reached = np.where(small, 1.0, reached)
     sign = bare(market.bids.sign).values[:, None] * np.ones_like(price)
     laid = {
         name: _spread(values, shape, feeder, slot)
         for name, values in (
-            ("cost", price / reached), ("volume", volume * reached), ("factor", reached), ("up", sign), ("bad", small),
+            ("cost", price / reached), ("volume", volume * reached), ("factor", reached), ("up", sign),
+            ("bad", small.astype(float)),
         )
     }  # fmt: skip
     limit = tbm.tbm_limit.sel({FEEDER: market.feeder_names}).transpose(DIRECTION, FEEDER, PERIOD)
@@ -99,11 +95,11 @@ def feeder_stacks(market: BalancingMarket, factor: Floats) -> FeederStacks:
     # minimum TBM volume before the order of the bids: the TBM has the last ranks
     rank = np.arange(float(shape[1]))
     offers = Offers(laid["cost"], laid["volume"], laid["factor"], laid["up"] > 0, rank)
-    return FeederStacks(offers, feeder, slot, factor, np.asarray(~laid["bad"].any(axis=1)))
+    return FeederStacks(offers, feeder, slot, factor, np.asarray(laid["bad"].sum(axis=1) == 0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Screened:
+class ScreenedFeeders:
     """Clearings by merit order.
 
     Attributes
@@ -122,9 +118,9 @@ class Screened:
     stacks: FeederStacks
 
 
-def clear_by_merit_order(
+def clear_feeders_by_merit_order(
     market: BalancingMarket, losses: LossTerms, scheduled_import: xr.DataArray, grid: LinDistFlow
-) -> Screened:
+) -> ScreenedFeeders:
     """Clear every feeder and period as if its grid had no limits, and find where it has none that count.
 
     Parameters
@@ -149,15 +145,14 @@ def clear_by_merit_order(
         return _stacked(market, losses, scheduled_import, grid)
 
 
-def _stacked(market: BalancingMarket, losses: LossTerms, scheduled_import: xr.DataArray, grid: LinDistFlow) -> Screened:
+def _stacked(
+    market: BalancingMarket, losses: LossTerms, scheduled_import: xr.DataArray, grid: LinDistFlow
+) -> ScreenedFeeders:
     buses, periods, names = market.feeders.data.indexes[BUS], market.periods, market.feeder_names
     linear = eliminate(market.feeders, losses)
     stacks = feeder_stacks(market, linear.factors())
     volume = bare(market.bids.data.volume)
-    start = [a.transpose(BUS, PERIOD).values for a in injections(market, xr.zeros_like(volume))]
-    imported = scheduled_import.transpose(FEEDER, PERIOD).values
-    # (21)  W: what the interface lacks when nothing is activated                        [MW]
-    need = linear.state(*start).interface - imported
+    need = interface_need(market, linear, scheduled_import).values
     finite = np.isfinite(need).ravel()
     stack = merit_order(np.nan_to_num(need, nan=0.0, posinf=0.0, neginf=0.0).ravel(), stacks.offers)
     shape = (len(names), len(periods), -1)
@@ -194,7 +189,7 @@ def _stacked(market: BalancingMarket, losses: LossTerms, scheduled_import: xr.Da
         coords={FEEDER: names, DIRECTION: list(DIRECTIONS), PERIOD: periods},
     )  # fmt: skip
     of_case = xr.DataArray(decided, dims=(FEEDER, PERIOD), coords={FEEDER: names, PERIOD: periods})
-    return Screened(values.assign(activation=activation, tbm_volume=both), of_case, stacks)
+    return ScreenedFeeders(values.assign(activation=activation, tbm_volume=both), of_case, stacks)
 
 
 def is_affordable(prices: Floats, roots: np.ndarray, lost_load: float) -> Bools:

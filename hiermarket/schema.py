@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.errors import DataError, Fault, some_labels
+from hiermarket.errors import DataError, Fault, meant, some_labels
 from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.nomenclature import QUANTITIES, describe
 
@@ -82,13 +81,8 @@ def fault_where(mask: xr.DataArray, values: xr.DataArray, *, name: str, expected
 
 def unknown_names(where: str, names: Iterable[Hashable], known: Sequence[str]) -> list[Fault]:
     """Return a fault for every name that would be dropped without a word, with the nearest known one."""
-    faults = []
-    for name in names:
-        if name not in known:
-            near = get_close_matches(str(name), known, n=1)
-            remedy = f"Is {near[0]!r} meant?" if near else "Drop it."
-            faults.append(Fault(where, f"{name!r}", f"names among {', '.join(known)}", remedy))
-    return faults
+    expected = f"names among {', '.join(known)}"
+    return [Fault(where, f"{name!r}", expected, meant(name, known)) for name in names if name not in known]
 
 
 def raise_together(faults: Sequence[Fault]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -143,3 +145,39 @@ def test_fingerprints_tell_values_apart():
     assert digest(hm.SafeBox()) != digest(hm.MaximumRegulation())
     with pytest.raises(TypeError):
         digest(object())
+
+
+def _hung(files, **interface):
+    """The source of the example, with other interfaces."""
+    return dataclasses.replace(files, transmission=dataclasses.replace(files.transmission, interface=interface))
+
+
+def test_every_interface_is_checked(files):
+    """Not only that of the first feeder, which is east."""
+    wrong = _hung(files, east="13", north="nowhere", south="114")
+    with pytest.raises(hm.DataError) as caught:
+        wrong.side()
+    found = [(fault.where, fault.found) for fault in caught.value.faults]
+    assert found == [
+        ("transmission.interface of north", "'nowhere'"),
+        ("transmission.interface of south", "'114'"),
+    ]
+    assert [fault.remedy for fault in caught.value.faults] == ["Correct it.", "Is '14' meant?"]
+
+
+def test_interfaces_of_other_names_are_told_with_all_else(files):
+    with pytest.raises(hm.DataError) as caught:
+        _hung(files, east="13", nort="14", south="99")
+    assert [fault.found for fault in caught.value.faults] == ["'nort'", "none for north", "'99'"]
+    assert caught.value.faults[0].remedy == "Is 'north' meant?"
+
+
+def test_the_rest_of_the_tso_is_told_with_the_interfaces(files, tmp_path):
+    bids = pd.read_csv(files.transmission.bids, dtype={"bus": str})
+    bids.assign(bus=bids["bus"].replace(bids["bus"].iloc[0], "far")).to_csv(tmp_path / "bids.csv", index=False)
+    own = dataclasses.replace(
+        files.transmission, bids=tmp_path / "bids.csv", interface={**files.transmission.interface, "south": "99"}
+    )
+    with pytest.raises(hm.DataError) as caught:
+        dataclasses.replace(files, transmission=own).side()
+    assert [fault.found for fault in caught.value.faults] == ["'99'", "far"]

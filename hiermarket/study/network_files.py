@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from hiermarket.errors import DataError, Fault, MarketWarning, meant, some_labels
-from hiermarket.labels import BID, BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD
+from hiermarket.labels import BID, BSP, BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD
 from hiermarket.market.balancing_market import MarketRules, Transmission, balancing_market
 from hiermarket.market.bids import TRANSMISSION
 from hiermarket.market.bids import bids as read_bids
@@ -127,6 +127,12 @@ class NetworkFiles:
         periods = pd.DatetimeIndex(feeder.data.indexes[PERIOD])
         bids = read_bids(self._rows(self.bids, [name]), periods)
         return Extent(feeder.data.sizes[BUS], bids.data.sizes[BID], len(periods))
+
+    @property
+    def bsps(self) -> tuple[str, ...]:
+        """Who bids in some feeder; nobody where the tables do not say."""
+        rows = self._rows(self.bids, self.names)
+        return tuple(map(str, rows[BSP].dropna().unique())) if BSP in rows else ()
 
     def side(self) -> TsoSide:
         """Return the TSO's side, of all feeders.

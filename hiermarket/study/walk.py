@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hiermarket.errors import BatchesFailedError, BatchFailure, HiermarketError, MarketWarning, some_labels
+from hiermarket.stages.coordination import OneLeader
+from hiermarket.study.batches import require_leader
 from hiermarket.study.fan_out import fan_out
 from hiermarket.study.lock import locked
-from hiermarket.study.manifest import WHOLE, Part, Phase, append, read_manifest
+from hiermarket.study.manifest import LED, WHOLE, Part, Phase, append, read_manifest
 from hiermarket.study.opened import open_study
+from hiermarket.study.parts import open_group
 from hiermarket.study.plan import final_key, plan_of, totals_key, tso_key
 from hiermarket.study.progress import Progress
+from hiermarket.study.source import KnowsBsps
 from hiermarket.study.study import OnFailure
 from hiermarket.study.tasks import FinalJob, LocalJob, finish, reason
 from hiermarket.study.whole import ALONE, CLEARED, TotalsJob, TsoJob, read_cleared, slice_of
@@ -37,6 +41,7 @@ def run_study(study: Study, *, client: Client | None, tell: Callable[[Progress],
     """Compute what is missing in the folder of a study; see `hiermarket.study.run.run`."""
     study.folder.mkdir(parents=True, exist_ok=True)
     with locked(study.folder):
+        _require_known_leader(study)
         side = study.source.side()
         plan = plan_of(study, side)
         append(study.folder, [plan])
@@ -77,7 +82,19 @@ class _Walk:
             feeders = self.plan.batches[batch]
             return LocalJob(batch, keys[batch], feeders, self.folder, self.parcel(batch), options)
 
-        return self.fan(Phase.LOCAL, dict(enumerate(keys)), job)
+        parts = self.fan(Phase.LOCAL, dict(enumerate(keys)), job)
+        if len(parts) == len(keys) and not any(part.counts.get(LED) for part in parts.values()):
+            self.require_leader(parts)
+        return parts
+
+    def require_leader(self, local: Mapping[int, Part]) -> None:
+        """Refuse a leader without a bid in any of the parts, in which nobody leads."""
+        if isinstance(self.study.options.behaviour, OneLeader):
+            names: dict[str, None] = {}
+            for part in local.values():
+                with open_group(self.folder / part.file, "input") as found:
+                    names |= dict.fromkeys(map(str, found["bid_bsp"].values))
+            require_leader(self.study.options, list(names))
 
     def tso(self, local: Mapping[int, Part]) -> Part:
         """Clear the TSO's market, fed by all batches that are there."""
@@ -165,6 +182,13 @@ class _Walk:
         if failures and (self.study.on_failure is OnFailure.STOP or not good):
             raise BatchesFailedError(failures, folder=str(self.study.folder))
         return good
+
+
+def _require_known_leader(study: Study) -> None:
+    """Refuse a leader that bids nowhere before anything is computed, where the source can tell."""
+    source = study.source
+    if isinstance(study.options.behaviour, OneLeader) and isinstance(source, KnowsBsps) and source.bsps:
+        require_leader(study.options, source.bsps)
 
 
 def _warn(results: StudyResults) -> None:

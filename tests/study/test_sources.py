@@ -12,7 +12,7 @@ import hiermarket as hm
 from hiermarket.study.digest import digest
 from hiermarket.study.example import write_example
 from hiermarket.study.replicated import stretched
-from hiermarket.study.source import InMemory, MarketSource
+from hiermarket.study.source import InMemory, KnowsBsps, MarketSource
 
 PERIODS = pd.date_range("2026-01-01", periods=2, freq="h")
 
@@ -181,3 +181,8 @@ def test_the_rest_of_the_tso_is_told_with_the_interfaces(files, tmp_path):
     with pytest.raises(hm.DataError) as caught:
         dataclasses.replace(files, transmission=own).side()
     assert [fault.found for fault in caught.value.faults] == ["'99'", "far"]
+
+
+def test_who_bids(files):
+    assert files.bsps == hm.ReplicatedCase("ieee33", 2).bsps
+    assert isinstance(files, KnowsBsps)

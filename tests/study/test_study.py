@@ -55,6 +55,23 @@ def test_a_leader_bids_in_a_study_too(three_feeders, tmp_path):
     assert set(results["bidding"].flat["bid_feeder"].values) == {"a", "b"}
 
 
+class _Silent(MarketSource):
+    """A source that cannot tell who bids."""
+
+    bsps = ()
+
+
+@pytest.mark.parametrize("source", [MarketSource, _Silent])
+def test_a_leader_that_nobody_knows(three_feeders, tmp_path, source):
+    options = hm.Options(behaviour=hm.OneLeader("AA"), grid=QUICK.grid)
+    with pytest.raises(hm.DataError) as caught:
+        hm.run(hm.Study(source(three_feeders), tmp_path, options=options, batch=1))
+    (fault,) = caught.value.faults
+    assert (fault.found, fault.expected, fault.remedy) == ("'AA'", "one of A, B", "Is 'A' meant?")
+    # told before anything is computed, where that is possible
+    assert (tmp_path / "local").exists() == (source is _Silent)
+
+
 def test_labels_select_from_lazily_opened_arrays(grid_chain, grid_done):
     results = hm.open_study(grid_done)
     clearing = results["clearing"]

@@ -170,18 +170,15 @@ def _run_study(file: Path, output: Path | None, workers: int | None, scheduler: 
     out, progress = _consoles()
     with _plain_words(progress):
         from hiermarket.study.cluster import cluster_for
-        from hiermarket.study.manifest import forget
         from hiermarket.study.progress_bar import shown
         from hiermarket.study.report import study_report
         from hiermarket.study.run import run as run_study
         from hiermarket.study.study_file import read_study
 
         study = read_study(file, output=output)
-        if fresh:
-            forget(study.folder)
         try:
             with cluster_for(study, workers=workers, scheduler=scheduler) as client, shown(progress) as tell:
-                results = run_study(study, client=client, progress=tell)
+                results = run_study(study, client=client, progress=tell, fresh=fresh)
         except KeyboardInterrupt:
             said = f"Stopped. Batches that are done are kept in {study.folder}; to resume: hiermarket run {file}"
             progress.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)

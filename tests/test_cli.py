@@ -148,10 +148,15 @@ def _two_buses(folder: Path, more: str = "") -> str:
     return str(file)
 
 
-def test_a_study_elsewhere_and_anew(tmp_path: Path):
+def test_a_study_elsewhere_and_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = ("run", _two_buses(tmp_path), "--workers", "1", "--output", str(tmp_path / "there"))
     assert typed(*words).exit_code == 0
     assert (tmp_path / "there" / "manifest.jsonl").exists()
+    assert "kept" in typed(*words).stderr
+    # nothing is deleted before there is a cluster
+    fresh = ("run", words[1], *words[4:], "--fresh")
+    monkeypatch.setattr("hiermarket.study.cluster.TIMEOUT", 0.2)
+    assert typed(*fresh, "--scheduler", "tcp://127.0.0.1:1").exit_code == 1
     assert "kept" in typed(*words).stderr
     assert "kept" not in typed(*words, "--fresh").stderr
 

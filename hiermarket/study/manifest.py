@@ -203,11 +203,6 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(plan, {(part.phase, part.batch, part.key): part for part in by_file.values()})
 
 
-def forget(folder: Path) -> None:
-    """Let nothing of a folder count any more: the next run computes everything and replaces its files."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-
-
 def append(folder: Path, lines: Iterable[Part | Plan]) -> None:
     """Add lines to the manifest of a folder, on disk when this returns."""
     path = folder / MANIFEST

@@ -33,7 +33,11 @@ def run(
 
 @overload
 def run(
-    what: Study, *, client: Client | None = None, progress: Callable[[Progress], None] | None = None
+    what: Study,
+    *,
+    client: Client | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    fresh: bool = False,
 ) -> StudyResults: ...
 
 
@@ -43,6 +47,7 @@ def run(
     *,
     client: Client | None = None,
     progress: Callable[[str], None] | Callable[[Progress], None] | None = None,
+    fresh: bool = False,
 ) -> Chain | StudyResults:
     """Run every stage of the hierarchy.
 
@@ -60,6 +65,8 @@ def run(
     progress : callable, optional
         For a market: called with the name of each stage before it begins, and with every
         feeder that is done. For a study: called with `Progress` after every batch.
+    fresh : bool
+        For a study: compute everything anew, whatever an earlier run has left in its folder.
 
     Returns
     -------
@@ -96,7 +103,9 @@ def run(
     if isinstance(what, Study):
         if options is not None:
             raise_together([Fault("run", "options beside a study", "the study's own", "Make the study with them.")])
-        return run_study(what, client=client, tell=tell)
+        return run_study(what, client=client, tell=tell, fresh=fresh)
+    if fresh:
+        raise_together([Fault("run", "fresh beside a market", "a study", "Drop it: nothing of a market is kept.")])
     options = options or Options()
     if client is None or len(what.feeder_names) == 1:
         return run_chain(what, options, progress=tell)

@@ -20,6 +20,7 @@ from hiermarket.study.progress import Progress
 from hiermarket.study.source import KnowsBsps
 from hiermarket.study.study import OnFailure
 from hiermarket.study.tasks import FinalJob, LocalJob, finish, reason
+from hiermarket.study.tidy import INPUTS, forget
 from hiermarket.study.whole import ALONE, CLEARED, TotalsJob, TsoJob, read_cleared, slice_of
 
 if TYPE_CHECKING:
@@ -37,13 +38,15 @@ if TYPE_CHECKING:
     from hiermarket.study.tasks import Job
 
 
-def run_study(study: Study, *, client: Client | None, tell: Callable[[Progress], None]) -> StudyResults:
+def run_study(study: Study, *, client: Client | None, tell: Callable[[Progress], None], fresh: bool) -> StudyResults:
     """Compute what is missing in the folder of a study; see `hiermarket.study.run.run`."""
     study.folder.mkdir(parents=True, exist_ok=True)
     with locked(study.folder):
         _require_known_leader(study)
         side = study.source.side()
         plan = plan_of(study, side)
+        if fresh:  # nothing can stop the run any more before it begins
+            forget(study.folder)
         append(study.folder, [plan])
         walk = _Walk(study, side, plan, read_manifest(study.folder), client, tell)
         local = walk.before_the_tso()
@@ -71,7 +74,7 @@ class _Walk:
         return self.study.folder.absolute()
 
     def parcel(self, batch: int) -> Parcel:
-        kept = self.folder / "inputs" / f"batch-{batch:05d}.nc"
+        kept = self.folder / INPUTS / f"batch-{batch:05d}.nc"
         return self.study.source.parcel(self.plan.batches[batch], kept)
 
     def before_the_tso(self) -> dict[int, Part]:

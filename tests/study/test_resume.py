@@ -8,8 +8,9 @@ import pytest
 
 import hiermarket as hm
 from hiermarket.study.lock import LOCK, Owner, locked, this_process
-from hiermarket.study.manifest import MANIFEST, Phase, append, forget, read_manifest
+from hiermarket.study.manifest import MANIFEST, Phase, append, read_manifest
 from hiermarket.study.tasks import FinalJob, LocalJob
+from hiermarket.study.tidy import forget
 from tests.study.conftest import QUICK, assert_same
 
 
@@ -36,9 +37,34 @@ def test_nothing_is_computed_twice(three_feeders, three_done, computed):
     hm.run(study(three_done, three_feeders))
     assert computed == []
     assert before == {path: path.stat().st_mtime_ns for path in three_done.rglob("*.nc")}
-    forget(three_done)
-    hm.run(study(three_done, three_feeders))
+    hm.run(study(three_done, three_feeders), fresh=True)
     assert computed == [("local", 0), ("local", 1), ("local", 2), ("final", 0), ("final", 1), ("final", 2)]
+
+
+def test_fresh_deletes_nothing_before_it_can_begin(three_feeders, three_done):
+    with locked(three_done), pytest.raises(hm.StudyError):
+        hm.run(study(three_done, three_feeders), fresh=True)
+    with pytest.raises(hm.DataError):
+        hm.run(
+            hm.Study(three_feeders, three_done, options=hm.Options(behaviour=hm.OneLeader("Z")), batch=1), fresh=True
+        )
+    assert hm.open_study(three_done).complete
+    with pytest.raises(hm.DataError, match="fresh beside a market"):
+        hm.run(three_feeders, QUICK, fresh=True)
+
+
+def test_what_is_forgotten(three_done):
+    """Arrays of networks, too; what is not ours stays."""
+    inputs = three_done / "inputs"
+    inputs.mkdir()
+    (inputs / "batch-00000.nc").write_text("")
+    forget(three_done)
+    assert not inputs.exists()
+    assert read_manifest(three_done).plan is None
+    inputs.mkdir()
+    (inputs / "my.nc").write_text("")
+    forget(three_done)
+    assert (inputs / "my.nc").exists()
 
 
 @pytest.mark.parametrize("phase", [LocalJob, FinalJob])

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+#: Counts up when files of a folder come to mean something else.
+FORMAT: Final = 1
+
 #: The file of the lines.
 MANIFEST: Final = "manifest.jsonl"
 

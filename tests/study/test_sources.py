@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 import hiermarket as hm
+from hiermarket.study import market_file
 from hiermarket.study.digest import digest
 from hiermarket.study.example import write_example
+from hiermarket.study.market_file import kept_market
 from hiermarket.study.replicated import stretched
 from hiermarket.study.source import InMemory, KnowsBsps, MarketSource
 
@@ -88,6 +90,25 @@ def test_networks_are_read_once(files, tmp_path, monkeypatch):
     kept.write_bytes(kept.read_bytes()[:1000])
     with pytest.raises(TypeError):
         files.parcel(["north", "south"], kept)
+
+
+@pytest.mark.parametrize("other", ["bytes", "hiermarket", "pypsa", "key"])
+def test_arrays_of_networks_that_are_not_what_was_written_are_made_anew(files, tmp_path, monkeypatch, other):
+    kept = tmp_path / "batch-00000.nc"
+    files.parcel(["north"], kept)
+    made, written = files.fingerprint(["north"]), kept.read_bytes()
+    assert kept_market(kept, made) is not None
+    if other == "bytes":  # one number of it, of the same size
+        kept.write_bytes(written[:-9] + bytes([written[-9] ^ 1]) + written[-8:])
+    elif other == "key":
+        kept.with_suffix(".key").unlink()
+    else:
+        known = market_file.version
+        monkeypatch.setattr(market_file, "version", lambda name: "0" if name == other else known(name))
+    assert kept_market(kept, made) is None
+    files.parcel(["north"], kept)
+    assert kept_market(kept, made) is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["batch-00000.key", "batch-00000.nc"]
 
 
 def test_one_table_or_one_for_each_feeder(files, tmp_path):

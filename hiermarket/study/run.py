@@ -84,7 +84,8 @@ def run(
         When batches of a study failed in every attempt (`OnFailure.STOP`); all others are
         kept.
     StudyError
-        When another run writes the folder of the study, or the cluster is lost.
+        When another run writes the folder of the study, the folder holds a study of other feeders
+        only, or the cluster is lost.
 
     Notes
     -----

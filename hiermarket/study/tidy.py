@@ -6,10 +6,11 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from hiermarket.study.manifest import MANIFEST, Phase
+from hiermarket.errors import StudyError, some_labels
+from hiermarket.study.manifest import MANIFEST, Phase, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 #: The folder of arrays that were read from networks.
@@ -20,6 +21,56 @@ OF_BATCHES: Final = (Phase.LOCAL.value, Phase.FINAL.value, INPUTS)
 
 #: The files in them: nothing else is ever deleted, the folder may hold what is not ours.
 OF_A_BATCH: Final = re.compile(r"batch-(\d{5,})\.(nc|key)")
+
+#: Drafts of files, which a run that was killed may leave.
+DRAFT: Final = re.compile(r"\.(batch-\d{5,}|tso|totals)\.(nc|key)\.\d+\.part")
+
+
+def require_same_study(folder: Path, names: Sequence[str]) -> None:
+    """Refuse a folder that holds the results of a study without any of these feeders.
+
+    Parameters
+    ----------
+    folder : Path
+        A results folder.
+    names : sequence of str
+        The feeders of the study that is to be run.
+
+    Raises
+    ------
+    StudyError
+        Naming feeders of the study that is there.
+    """
+    plan = read_manifest(folder).plan
+    if plan is None:
+        return
+    there = [name for batch in plan.batches for name in batch]
+    if there and not set(there) & set(names):
+        raise StudyError(
+            f"Another study is in this folder, of other feeders: {some_labels(there)}",
+            where=str(folder),
+            remedy="Name another folder; or replace that study with fresh=True, on the command line --fresh.",
+        )
+
+
+def sweep(folder: Path, batches: int) -> None:
+    """Delete files of batches that a plan does not name, and drafts of runs that were killed.
+
+    Parameters
+    ----------
+    folder : Path
+        A results folder, which no other run writes.
+    batches : int
+        How many there are in the plan.
+    """
+    for name in OF_BATCHES:
+        for path, number in _files_of_batches(folder / name):
+            if number >= batches:
+                path.unlink(missing_ok=True)
+    for place in (folder, *(folder / name for name in OF_BATCHES)):
+        for path in list(place.iterdir()) if place.is_dir() else []:
+            if DRAFT.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def forget(folder: Path) -> None:

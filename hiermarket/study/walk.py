@@ -20,7 +20,7 @@ from hiermarket.study.progress import Progress
 from hiermarket.study.source import KnowsBsps
 from hiermarket.study.study import OnFailure
 from hiermarket.study.tasks import FinalJob, LocalJob, finish, reason
-from hiermarket.study.tidy import INPUTS, forget
+from hiermarket.study.tidy import INPUTS, forget, require_same_study, sweep
 from hiermarket.study.whole import ALONE, CLEARED, TotalsJob, TsoJob, read_cleared, slice_of
 
 if TYPE_CHECKING:
@@ -42,11 +42,14 @@ def run_study(study: Study, *, client: Client | None, tell: Callable[[Progress],
     """Compute what is missing in the folder of a study; see `hiermarket.study.run.run`."""
     study.folder.mkdir(parents=True, exist_ok=True)
     with locked(study.folder):
+        if not fresh:
+            require_same_study(study.folder, study.source.names)
         _require_known_leader(study)
         side = study.source.side()
         plan = plan_of(study, side)
         if fresh:  # nothing can stop the run any more before it begins
             forget(study.folder)
+        sweep(study.folder, len(plan.batches))
         append(study.folder, [plan])
         walk = _Walk(study, side, plan, read_manifest(study.folder), client, tell)
         local = walk.before_the_tso()

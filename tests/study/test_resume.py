@@ -147,6 +147,32 @@ def test_fewer_feeders_leave_no_ghosts(three_feeders, three_done):
     assert_same(hm.run(two, QUICK), results)
 
 
+def test_another_study_is_not_overwritten(three_done, three_feeders):
+    other = hm.ReplicatedCase("two_bus", 2)
+    before = {path: path.read_bytes() for path in three_done.rglob("*") if path.is_file()}
+    with pytest.raises(hm.StudyError) as caught:
+        hm.run(study(three_done, other))
+    assert "of other feeders: a, b, c" in caught.value.what
+    assert caught.value.where == str(three_done)
+    assert before == {path: path.read_bytes() for path in three_done.rglob("*") if path.is_file()}
+    assert hm.run(study(three_done, other), fresh=True).feeders == other.names
+    assert not (three_done / "local" / "batch-00002.nc").exists()
+    with pytest.raises(hm.StudyError):
+        hm.run(study(three_done, three_feeders))
+
+
+def test_what_no_plan_names_is_deleted(three_feeders, three_done):
+    local = three_done / "local"
+    ours = [local / ".batch-00000.nc.12.part", three_done / ".tso.nc.12.part", local / "batch-00002.nc"]
+    theirs = [local / "batch-00002.txt", local / ".notes.part", three_done / "batch-00009.nc"]
+    for path in (*ours[:2], *theirs):
+        path.write_text("")
+    hm.run(study(three_done, three_feeders.of_feeders(["a", "b"])))
+    assert not any(path.exists() for path in ours)
+    assert all(path.exists() for path in theirs)
+    assert not (three_done / "final" / "batch-00002.nc").exists()
+
+
 def test_one_run_at_a_time(three_feeders, tmp_path):
     with locked(tmp_path), pytest.raises(hm.StudyError) as caught:
         hm.run(study(tmp_path, three_feeders))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import time
 import warnings
 from collections.abc import Iterator
@@ -163,6 +164,11 @@ def _refuse(context: typer.Context, names: tuple[str, ...], whose: str) -> None:
         raise typer.BadParameter(f"{', '.join(typed)}: {whose}")
 
 
+def _typed(**options: object) -> list[str]:
+    """Return options as they are typed, those that were given."""
+    return [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
+
+
 def _run_study(file: Path, output: Path | None, workers: int | None, scheduler: str | None, *, fresh: bool) -> None:
     """Run a study, here or on a cluster, and say what came of it."""
     if workers is not None and scheduler is not None:
@@ -180,7 +186,10 @@ def _run_study(file: Path, output: Path | None, workers: int | None, scheduler: 
             with cluster_for(study, workers=workers, scheduler=scheduler) as client, shown(progress) as tell:
                 results = run_study(study, client=client, progress=tell, fresh=fresh)
         except KeyboardInterrupt:
-            said = f"Stopped. Batches that are done are kept in {study.folder}; to resume: hiermarket run {file}"
+            again = shlex.join(
+                ["hiermarket", "run", str(file), *_typed(output=output, workers=workers, scheduler=scheduler)]
+            )
+            said = f"Stopped. Batches that are done are kept in {study.folder}; to resume: {again}"
             progress.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(STOPPED) from None
         for built in study_report(results):

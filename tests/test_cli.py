@@ -166,10 +166,19 @@ def test_a_study_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hiermarket.study.tasks.LocalJob.compute", stop)
-    file = _two_buses(tmp_path)
-    done = typed("run", file, "--workers", "1")
+    file, there = _two_buses(tmp_path), str(tmp_path / "over there")
+    done = typed("run", file, "--workers", "1", "--fresh", "--output", there)
     assert done.exit_code == 130
-    assert f"to resume: hiermarket run {file}" in done.stderr
+    # what was typed, but for --fresh
+    assert done.stderr.rstrip().endswith(f"to resume: hiermarket run {file} --output '{there}' --workers 1")
+
+
+def test_results_of_a_study_that_cannot_be_written(tmp_path: Path):
+    (tmp_path / "taken").write_text("")
+    done = typed("run", _two_buses(tmp_path), "--workers", "1", "--output", str(tmp_path / "taken"))
+    assert done.exit_code == 1
+    assert f"cannot be used (File exists: {tmp_path / 'taken'})" in done.stderr
+    assert "Traceback" not in done.output
 
 
 def test_a_study_with_faults(tmp_path: Path):

@@ -17,6 +17,7 @@ from hiermarket.stages.accounts import ACCOUNT, FEEDER_OF, ITEM, Item
 from hiermarket.study.manifest import LED, Phase, read_manifest
 from hiermarket.study.parts import READING, open_group, restored
 from hiermarket.study.plan import standing
+from hiermarket.study.tidy import usable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -172,10 +173,11 @@ def open_study(folder: str | Path) -> StudyResults:
     Raises
     ------
     StudyError
-        When there is no study in the folder.
+        When there is no study in the folder, or it cannot be read.
     """
     path = Path(folder).absolute()
-    manifest = read_manifest(path)
+    with usable(path):
+        manifest = read_manifest(path)
     if manifest.plan is None:
         remedy = "Run one with hiermarket.run(study), or correct the path."
         raise StudyError("No study in this folder", where=str(folder), remedy=remedy)

@@ -84,7 +84,7 @@ def run(
         When batches of a study failed in every attempt (`OnFailure.STOP`); all others are
         kept.
     StudyError
-        When another run writes the folder of the study, the folder holds a study of other feeders
+        When the folder of the study cannot be written, another run writes it, the folder holds a study of other feeders
         only, or the cluster is lost.
 
     Notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from hiermarket.errors import StudyError, some_labels
@@ -24,6 +24,28 @@ OF_A_BATCH: Final = re.compile(r"batch-(\d{5,})\.(nc|key)")
 
 #: Drafts of files, which a run that was killed may leave.
 DRAFT: Final = re.compile(r"\.(batch-\d{5,}|tso|totals)\.(nc|key)\.\d+\.part")
+
+
+@contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """Say of a results folder that cannot be made, read or written what is in the way.
+
+    Parameters
+    ----------
+    folder : Path
+        A results folder.
+
+    Raises
+    ------
+    StudyError
+        For every OSError inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        place = f"{error.strerror or type(error).__name__}: {error.filename or folder}"
+        remedy = "Name a folder that can be made and written."
+        raise StudyError("The results folder cannot be used", where=place, remedy=remedy) from error
 
 
 def require_same_study(folder: Path, names: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from hiermarket.study.progress import Progress
 from hiermarket.study.source import KnowsBsps
 from hiermarket.study.study import OnFailure
 from hiermarket.study.tasks import FinalJob, LocalJob, finish, reason
-from hiermarket.study.tidy import INPUTS, forget, require_same_study, sweep
+from hiermarket.study.tidy import INPUTS, forget, require_same_study, sweep, usable
 from hiermarket.study.whole import ALONE, CLEARED, TotalsJob, TsoJob, read_cleared, slice_of
 
 if TYPE_CHECKING:
@@ -40,17 +41,20 @@ if TYPE_CHECKING:
 
 def run_study(study: Study, *, client: Client | None, tell: Callable[[Progress], None], fresh: bool) -> StudyResults:
     """Compute what is missing in the folder of a study; see `hiermarket.study.run.run`."""
-    study.folder.mkdir(parents=True, exist_ok=True)
-    with locked(study.folder):
-        if not fresh:
-            require_same_study(study.folder, study.source.names)
+    with ExitStack() as held:
+        with usable(study.folder):
+            study.folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(study.folder))
+            if not fresh:
+                require_same_study(study.folder, study.source.names)
         _require_known_leader(study)
         side = study.source.side()
         plan = plan_of(study, side)
-        if fresh:  # nothing can stop the run any more before it begins
-            forget(study.folder)
-        sweep(study.folder, len(plan.batches))
-        append(study.folder, [plan])
+        with usable(study.folder):
+            if fresh:  # nothing can stop the run any more before it begins
+                forget(study.folder)
+            sweep(study.folder, len(plan.batches))
+            append(study.folder, [plan])
         walk = _Walk(study, side, plan, read_manifest(study.folder), client, tell)
         local = walk.before_the_tso()
         tso = walk.tso(local)
@@ -132,6 +136,11 @@ class _Walk:
         key = totals_key(tso, final)
         return self.once(TotalsJob(WHOLE, key, feeders, self.folder, self.side, self.folder / tso.file, files))
 
+    def note(self, part: Part) -> None:
+        """Add the line of a part to the manifest."""
+        with usable(self.folder):
+            append(self.folder, [part])
+
     def once(self, job: TsoJob | TotalsJob) -> Part:
         """Return a part of the whole study: of an earlier run, or computed here."""
         began, count = time.perf_counter(), len(job.feeders)
@@ -140,7 +149,7 @@ class _Walk:
         self.tell(Progress(job.phase, int(kept), 1, count * kept, count, int(kept), 0, 0.0))
         if part is None or not kept:
             part = finish(job)
-            append(self.folder, [part])
+            self.note(part)
             self.tell(Progress(job.phase, 1, 1, count, count, 0, 0, time.perf_counter() - began))
         return part
 
@@ -156,7 +165,7 @@ class _Walk:
         kept, feeders = len(parts), sum(len(batches[batch]) for batch in keys)
 
         def add(part: Part) -> None:
-            append(folder, [part])
+            self.note(part)
             parts[part.batch] = part
 
         def told() -> None:

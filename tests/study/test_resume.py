@@ -147,6 +147,26 @@ def test_fewer_feeders_leave_no_ghosts(three_feeders, three_done):
     assert_same(hm.run(two, QUICK), results)
 
 
+@pytest.mark.parametrize("way", ["a file", "a file above", "read-only"])
+def test_a_folder_that_cannot_be_written(three_feeders, tmp_path, monkeypatch, way):
+    folder = place = tmp_path / "results"
+    if way == "read-only":  # whatever the user may do here
+
+        def refuse(path, *args, **kwargs):
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(type(folder), "open", refuse)
+        place = folder / LOCK
+    else:
+        folder.write_text("")
+        folder = folder / "below" if way == "a file above" else folder
+    with pytest.raises(hm.StudyError) as caught:
+        hm.run(study(folder, three_feeders))
+    assert str(place) in caught.value.where
+    assert "can be made and written" in caught.value.remedy
+    assert isinstance(caught.value.__cause__, OSError)
+
+
 def test_another_study_is_not_overwritten(three_done, three_feeders):
     other = hm.ReplicatedCase("two_bus", 2)
     before = {path: path.read_bytes() for path in three_done.rglob("*") if path.is_file()}

@@ -104,13 +104,36 @@ def test_labels_that_are_not_there(grid_done):
         results["clearing"].sel(feeder="z", bsp="A", buss="4")
     assert [fault.where for fault in caught.value.faults] == ["sel(feeder)", "sel"]
     assert caught.value.faults[0].found == "z"
+    assert caught.value.faults[0].expected == "labels such as a, b, c"
     assert "'bus'" in caught.value.faults[1].remedy
+    with pytest.raises(hm.DataError) as caught:
+        results["clearing"].sel(bus="44")
+    assert "Is '4' meant?" in caught.value.faults[0].remedy
+    with pytest.raises(hm.DataError) as caught:
+        results["clearing"]["activatoin"]
+    assert caught.value.faults[0].remedy == "Is 'activation' meant?"
     with pytest.raises(hm.DataError) as caught:
         results["clearin"]
     assert "'clearing'" in caught.value.faults[0].remedy
     with pytest.raises(hm.DataError) as caught:
         results["bidding"]
     assert "tso" in caught.value.faults[0].expected
+
+
+def test_what_is_of_all_feeders_is_not_of_some(grid_done):
+    settlement = hm.open_study(grid_done)["settlement"]
+    assert "profit" not in settlement.sel(feeder="b").flat
+    assert "payment" in settlement.sel(feeder="b").flat
+    assert settlement.sel(bsp="A")["profit"].sizes["bsp"] == 1
+
+
+def test_a_study_says_what_it_is(three_feeders, grid_done, tmp_path):
+    whole = hm.Study(three_feeders, tmp_path, batch=2)
+    assert repr(whole) == f"<Study of 3 feeders (a, b, c) in {tmp_path}: Truthful, SafeBox; feeders in a batch: 2>"
+    assert "as many as fit" in repr(hm.Study(three_feeders, tmp_path))
+    said = repr(hm.open_study(grid_done))
+    wanted = f"<StudyResults of 3 feeders in {grid_done}: 3 of 3 batches, complete, no feeder missing; stages: input, "
+    assert said.startswith(wanted)
 
 
 def test_no_study_in_a_folder(tmp_path):
@@ -155,6 +178,7 @@ def test_a_batch_that_always_fails(three_feeders, tmp_path, monkeypatch, where):
     assert "No such grid" in failure.reason
     results = hm.open_study(tmp_path)
     assert not results.complete
+    assert "0 of 3 batches, not at its end, without a, b, c; stages: input, " in repr(results)
     assert results.failures == caught.value.failures
     assert results.stages == ("input", "clearing", "forwarded", "baseline")
     assert list(results["clearing"].flat["feeder"].values) == ["a", "c"]

@@ -124,6 +124,7 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
     fresh: Annotated[bool, typer.Option("--fresh", help="Study: compute everything anew.")] = False,
 ) -> None:
     """Run a case, or a study of many feeders, through every stage; show tables, write results."""
+    _refuse_folder(case)
     is_study = Path(case).suffix == ".toml"
     if is_study:
         _refuse(context, OF_A_CASE, "only for a case; a study has its options in its file")
@@ -154,6 +155,18 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
             out.print(f"Written: {path}", highlight=False, soft_wrap=True)
         if compare if compare is not None else len(market.bids.bsps) > 1:
             _compare(chain, market, clock, out)
+
+
+def _refuse_folder(case: str) -> None:
+    """Name the study in a folder, where a folder was typed."""
+    files = sorted(Path(case).glob("*.toml")) if Path(case).is_dir() else []
+    if files:
+        from hiermarket.market.cases import CASES
+
+        if case not in CASES:
+            known = Path(case) / "study.toml"
+            again = shlex.join(["hiermarket", "run", str(known if known in files else files[0])])
+            raise typer.BadParameter(f"{case} is a folder; for the study in it: {again}")
 
 
 def _refuse(context: typer.Context, names: tuple[str, ...], whose: str) -> None:

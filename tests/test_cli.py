@@ -134,6 +134,7 @@ def test_a_study_twice(example: Path):
     assert done.exit_code == 0, done.output
     for title in ("Study", "Shares and savings", f"Written: {example.parent / 'results'}"):
         assert title in done.stdout
+    assert re.search(r"Time inside the solver +\d+\.\d s", done.stdout)
     assert "Distribution markets: 2 of 2 batches, 3 feeders" in done.stderr
     assert max(map(len, done.stdout.replace(str(example.parent), "").splitlines())) <= FILE_WIDTH
     again = typed("run", str(example), "--workers", "1")
@@ -179,6 +180,13 @@ def test_results_of_a_study_that_cannot_be_written(tmp_path: Path):
     assert done.exit_code == 1
     assert f"cannot be used (File exists: {tmp_path / 'taken'})" in done.stderr
     assert "Traceback" not in done.output
+
+
+def test_the_folder_of_a_study(tmp_path: Path):
+    done = typed("run", str(Path(_two_buses(tmp_path)).parent), "--workers", "1")
+    assert done.exit_code == 2
+    said = "".join(re.findall(r"[^\s│]+", done.output))
+    assert f"for the study in it: hiermarket run {tmp_path / 'study.toml'}".replace(" ", "") in said
 
 
 def test_a_study_with_faults(tmp_path: Path):

@@ -17,8 +17,11 @@ WORDS: Final = {
     "periods": "Clearings (feeders × periods)",
     "solves": "LPs solved",
     "screened": "LPs left out: no limit of a grid counts",
-    "seconds": "Seconds inside the solver",
+    "seconds": "Time inside the solver",
 }
+
+#: Counts that are times.
+TIMES: Final = ("seconds",)
 
 
 def study_report(results: StudyResults) -> list[Table]:
@@ -37,7 +40,9 @@ def study_report(results: StudyResults) -> list[Table]:
     """
     plan, now = results.standing.plan, results.standing
     size = sum(part.bytes for part in results.parts) / 1e6
-    counts: list[list[float | str]] = [[WORDS.get(name, name), f"{n:,.6g}"] for name, n in results.counts.items()]
+    counts: list[list[float | str]] = [
+        [WORDS.get(name, name), f"{n:.1f} s" if name in TIMES else f"{n:,.6g}"] for name, n in results.counts.items()
+    ]
     rows: list[list[float | str]] = [
         ["Feeders", str(len(results.feeders))],
         ["Feeders without results", str(len(results.missing))],

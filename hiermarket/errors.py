@@ -213,7 +213,7 @@ class BatchFailure:
     Parameters
     ----------
     phase : str
-        What was being computed.
+        What was being computed, in words.
     batch : int
         Its number.
     feeders : tuple[str, ...]
@@ -228,7 +228,7 @@ class BatchFailure:
     reason: str
 
     def __str__(self) -> str:
-        return f"batch {self.batch} ({some_labels(self.feeders)}), {self.phase}: {self.reason}"
+        return f"{self.phase}, batch {self.batch} ({some_labels(self.feeders)}): {self.reason}"
 
 
 class BatchesFailedError(StudyError):

@@ -46,6 +46,19 @@ class Phase(StrEnum):
     TOTALS = "totals"
     """Indicators and accounts of the whole study."""
 
+    @property
+    def words(self) -> str:
+        """What is being done, as progress, errors and tables say it."""
+        return _WORDS[self]
+
+
+_WORDS: Final = {
+    Phase.LOCAL: "Distribution markets",
+    Phase.TSO: "Transmission market",
+    Phase.FINAL: "Disaggregation, settlement",
+    Phase.TOTALS: "Indicators",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class FailedPeriod:

@@ -109,7 +109,7 @@ class StudyResults:
         """The batches that failed in their last attempt."""
         batches = self.standing.plan.batches
         return tuple(
-            BatchFailure(part.phase.value, part.batch, batches[part.batch], part.error)
+            BatchFailure(part.phase.words, part.batch, batches[part.batch], part.error)
             for part in self.standing.errors.values()
         )
 

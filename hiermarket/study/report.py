@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from hiermarket.errors import some_labels
 from hiermarket.results.table import Column, figure, table
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def study_report(results: StudyResults) -> list[Table]:
     if results.complete:
         tables.append(_figures(results))
     if results.failures:
-        lost = [[str(f.batch), f.phase, f"{len(f.feeders)}: {f.feeders[0]} …", f.reason] for f in results.failures]
+        lost = [
+            [str(f.batch), f.phase, f"{len(f.feeders)}: {some_labels(f.feeders)}", f.reason] for f in results.failures
+        ]
         columns = [Column("Batch"), Column("Phase"), Column("Feeders"), Column("Reason")]
         tables.append(table("Batches that failed", columns, lost))
     if results.failed:

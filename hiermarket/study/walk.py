@@ -192,7 +192,7 @@ class _Walk:
     def without_failed(self, phase: Phase, parts: Mapping[int, Part]) -> dict[int, Part]:
         """Return the parts that did not fail, or raise one error for all that did."""
         wrong = [p for p in parts.values() if p.error]
-        failures = [BatchFailure(phase.value, p.batch, self.plan.batches[p.batch], p.error) for p in wrong]
+        failures = [BatchFailure(phase.words, p.batch, self.plan.batches[p.batch], p.error) for p in wrong]
         good = {batch: part for batch, part in parts.items() if not part.error}
         if failures and (self.study.on_failure is OnFailure.STOP or not good):
             raise BatchesFailedError(failures, folder=str(self.study.folder))

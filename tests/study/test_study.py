@@ -28,7 +28,7 @@ def test_a_study_is_the_chain(on_a_grid, grid_chain, tmp_path, batch):
     assert results.missing == results.failures == results.failed == ()
     assert_same(grid_chain, results)
     assert [step.phase for step in told if step.batches == step.of_batches] == list(Phase)
-    assert str(told[0]) == f"local: 0 of {-(-3 // batch)} batches, 0 feeders"
+    assert str(told[0]) == f"Distribution markets: 0 of {'1 batch' if batch == 3 else '2 batches'}, 0 feeders"
     assert told[1].rate > 0
     assert np.isfinite(told[1].left)
 
@@ -174,7 +174,8 @@ def test_a_batch_that_always_fails(three_feeders, tmp_path, monkeypatch, where):
     with pytest.raises(hm.BatchesFailedError) as caught:
         hm.run(hm.Study(source, tmp_path, options=QUICK, batch=1))
     failure = caught.value.failures[0]
-    assert (failure.batch, failure.feeders, failure.phase) == (1, ("b",), "local")
+    assert (failure.batch, failure.feeders, failure.phase) == (1, ("b",), "Distribution markets")
+    assert "Distribution markets, batch 1 (b): " in str(caught.value)
     assert "No such grid" in failure.reason
     results = hm.open_study(tmp_path)
     assert not results.complete

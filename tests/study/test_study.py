@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -231,6 +232,20 @@ def test_a_period_without_a_clearing_sinks_nothing_else(tmp_path):
         results["clearing"].sel(feeder="a").flat["activation"].compute(), alone.clearing.flat["activation"], atol=1e-9
     )
     assert hm.study_report(results)[-1].title.plain == "Without a clearing"
+
+
+@pytest.mark.parametrize(("deficit", "why"), [(0.0, "(C0 ≤ 0)"), (9.0, "energy is not served")])
+def test_why_there_is_no_saving(tmp_path, deficit, why):
+    """Nothing to balance, or 9 MW where the bids and the TBM have 1.4: no saving, and the reason below the table."""
+    market = market_of({"a": 2, "b": 2})
+    need = market.imbalance * 0.0
+    need.loc[{"bus": [label for label in need["bus"].values if label.endswith("2")]}] = deficit
+    tbm = market.tbm.assign(tbm_limit=xr.full_like(market.tbm["tbm_limit"], 0.5))
+    results = hm.run(hm.Study(dataclasses.replace(market, imbalance=need, tbm=tbm), tmp_path, options=QUICK))
+    assert bool(results["indicators"].flat["saving"].isnull().all())
+    note = str(hm.study_report(results)[1].caption)
+    assert note.endswith(f"{why}.")
+    assert "A saving is undefined (-) where " in note
 
 
 def test_a_study_is_checked(three_feeders, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import time
 import warnings
 from collections.abc import Iterator
@@ -123,6 +124,7 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
     fresh: Annotated[bool, typer.Option("--fresh", help="Study: compute everything anew.")] = False,
 ) -> None:
     """Run a case, or a study of many feeders, through every stage; show tables, write results."""
+    _refuse_folder(case)
     is_study = Path(case).suffix == ".toml"
     if is_study:
         _refuse(context, OF_A_CASE, "only for a case; a study has its options in its file")
@@ -155,12 +157,29 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
             _compare(chain, market, clock, out)
 
 
+def _refuse_folder(case: str) -> None:
+    """Name the study in a folder, where a folder was typed."""
+    files = sorted(Path(case).glob("*.toml")) if Path(case).is_dir() else []
+    if files:
+        from hiermarket.market.cases import CASES
+
+        if case not in CASES:
+            known = Path(case) / "study.toml"
+            again = shlex.join(["hiermarket", "run", str(known if known in files else files[0])])
+            raise typer.BadParameter(f"{case} is a folder; for the study in it: {again}")
+
+
 def _refuse(context: typer.Context, names: tuple[str, ...], whose: str) -> None:
     """Refuse options that were typed and would do nothing."""
     source = context.get_parameter_source
     typed = [f"--{name.replace('_', '-')}" for name in names if "COMMANDLINE" in str(source(name))]
     if typed:
         raise typer.BadParameter(f"{', '.join(typed)}: {whose}")
+
+
+def _typed(**options: object) -> list[str]:
+    """Return options as they are typed, those that were given."""
+    return [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
 
 
 def _run_study(file: Path, output: Path | None, workers: int | None, scheduler: str | None, *, fresh: bool) -> None:
@@ -170,20 +189,20 @@ def _run_study(file: Path, output: Path | None, workers: int | None, scheduler: 
     out, progress = _consoles()
     with _plain_words(progress):
         from hiermarket.study.cluster import cluster_for
-        from hiermarket.study.manifest import forget
         from hiermarket.study.progress_bar import shown
         from hiermarket.study.report import study_report
         from hiermarket.study.run import run as run_study
         from hiermarket.study.study_file import read_study
 
         study = read_study(file, output=output)
-        if fresh:
-            forget(study.folder)
         try:
             with cluster_for(study, workers=workers, scheduler=scheduler) as client, shown(progress) as tell:
-                results = run_study(study, client=client, progress=tell)
+                results = run_study(study, client=client, progress=tell, fresh=fresh)
         except KeyboardInterrupt:
-            said = f"Stopped. Batches that are done are kept in {study.folder}; to resume: hiermarket run {file}"
+            again = shlex.join(
+                ["hiermarket", "run", str(file), *_typed(output=output, workers=workers, scheduler=scheduler)]
+            )
+            said = f"Stopped. Batches that are done are kept in {study.folder}; to resume: {again}"
             progress.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(STOPPED) from None
         for built in study_report(results):

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 #: How many labels a message names before it says how many more there are.
 MOST_LABELS = 5
@@ -31,6 +32,16 @@ def some_labels(labels: Sequence[object]) -> str:
     named = ", ".join(str(label) for label in labels[:MOST_LABELS])
     more = len(labels) - MOST_LABELS
     return f"{named} (+{more} more)" if more > 0 else named
+
+
+def meant(name: object, known: Sequence[str], *, otherwise: str = "Drop it.") -> str:
+    """Return the remedy for a name that is not known: the nearest one that is.
+
+    >>> meant("nort", ["north", "south"])
+    "Is 'north' meant?"
+    """
+    near = get_close_matches(str(name), known, n=1)
+    return f"Is {near[0]!r} meant?" if near else otherwise
 
 
 class HiermarketError(Exception):
@@ -202,7 +213,7 @@ class BatchFailure:
     Parameters
     ----------
     phase : str
-        What was being computed.
+        What was being computed, in words.
     batch : int
         Its number.
     feeders : tuple[str, ...]
@@ -217,7 +228,7 @@ class BatchFailure:
     reason: str
 
     def __str__(self) -> str:
-        return f"batch {self.batch} ({some_labels(self.feeders)}), {self.phase}: {self.reason}"
+        return f"{self.phase}, batch {self.batch} ({some_labels(self.feeders)}): {self.reason}"
 
 
 class BatchesFailedError(StudyError):

@@ -131,7 +131,7 @@ _ROWS: Final = (
     Quantity("netting_share", "", ("stage",), "1", "The rest: imbalance that nets out, less losses"),
     Quantity("cost_before", "C0", ("stage", "measure"), "EUR", "Cost of balancing by the TBM alone"),
     Quantity("cost_after", "C1", ("stage", "measure"), "EUR", "Cost of balancing with local bids"),
-    Quantity("saving", "", ("stage", "measure"), "1", "1 − C1/C0; NaN where C0 ≤ 0"),
+    Quantity("saving", "", ("stage", "measure"), "1", "1 − C1/C0; NaN where C0 ≤ 0, or energy is not served"),
     Quantity("forwarded_energy", "", (DIRECTION,), "MWh", "Energy forwarded to the TSO"),
     Quantity("withheld_energy", "", (), "MWh", "Remaining energy that the grids cannot carry"),
     Quantity("energy_not_served", "", (), "MWh", "Unserved and spilled energy, of feeders and transmission grid"),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.errors import DataError, Fault, some_labels
+from hiermarket.errors import DataError, Fault, meant, some_labels
 from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.nomenclature import QUANTITIES, describe
 
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
 BID_COORDS = {"bid_feeder": FEEDER, "bid_bsp": BSP, "bid_bus": BUS, "bid_block": BLOCK, "bid_direction": DIRECTION}
 #: The order of dimensions in flat arrays; any other dimension comes between the last two.
 FLAT_ORDER = ("corner", FEEDER, BID, BUS, "grid_bus", "grid_bid", "line", DIRECTION, PERIOD)
+
+#: Sums over feeders, by BSP: of some feeders they would say what they are not.
+OVER_FEEDERS = ("profit",)
 
 #: On the flat dimension ``bus``.
 BUS_COORDS = {"bus_feeder": FEEDER, "bus_name": BUS}
@@ -82,13 +84,8 @@ def fault_where(mask: xr.DataArray, values: xr.DataArray, *, name: str, expected
 
 def unknown_names(where: str, names: Iterable[Hashable], known: Sequence[str]) -> list[Fault]:
     """Return a fault for every name that would be dropped without a word, with the nearest known one."""
-    faults = []
-    for name in names:
-        if name not in known:
-            near = get_close_matches(str(name), known, n=1)
-            remedy = f"Is {near[0]!r} meant?" if near else "Drop it."
-            faults.append(Fault(where, f"{name!r}", f"names among {', '.join(known)}", remedy))
-    return faults
+    expected = f"names among {', '.join(known)}"
+    return [Fault(where, f"{name!r}", expected, meant(name, known)) for name in names if name not in known]
 
 
 def raise_together(faults: Sequence[Fault]) -> None:
@@ -153,7 +150,8 @@ def select_flat(flat: xr.Dataset, labels: Mapping[str, object]) -> xr.Dataset:
         Dims ``bid`` and ``bus`` with their label coordinates, and any others.
     labels : mapping dimension of the named results → label, sequence of labels or slice
         Each applies to every array that has such labels: ``feeder`` to bids, buses and
-        feeders alike; a slice to ordered dimensions such as ``period``.
+        feeders alike; a slice to ordered dimensions such as ``period``. With ``feeder``, sums
+        over all feeders are left out (`OVER_FEEDERS`).
 
     Raises
     ------
@@ -169,22 +167,28 @@ def select_flat(flat: xr.Dataset, labels: Mapping[str, object]) -> xr.Dataset:
             faults += unknown_names("sel", [name], sorted(known - {BID, "node", "resource", "name", "kind", ""}))
             continue
         found: set[object] = set()
+        there: dict[str, None] = {}
         asked = wanted if isinstance(wanted, slice) else list(np.atleast_1d(np.asarray(wanted)))
         for dim, coord in homes:
             index = pd.Index(flat[coord].values)
+            there |= dict.fromkeys(map(str, index))
             if isinstance(asked, slice):
                 here = np.zeros(len(index), dtype=bool)
                 here[index.slice_indexer(asked.start, asked.stop)] = True
             else:
                 exact = pd.Index(np.asarray(asked, dtype=index.dtype) if index.dtype.kind in "iufM" else asked)
-                found |= {one for one, there in zip(asked, exact.isin(index), strict=True) if there}
+                found |= {one for one, known in zip(asked, exact.isin(index), strict=True) if known}
                 here = index.isin(exact)
             kept[dim] = kept.get(dim, np.ones(len(index), dtype=bool)) & here
         strange = [] if isinstance(asked, slice) else [str(one) for one in asked if one not in found]
         if strange:
-            faults.append(Fault(f"sel({name})", some_labels(strange), "labels of the results", "Correct the label."))
+            names = list(there)
+            # with several, the nearest one of each in turn
+            remedy = " ".join(dict.fromkeys(meant(one, names, otherwise="Correct the label.") for one in strange[:3]))
+            faults.append(Fault(f"sel({name})", some_labels(strange), f"labels such as {some_labels(names)}", remedy))
     raise_together(faults)
-    return flat.isel({dim: np.flatnonzero(here) for dim, here in kept.items()})
+    sums = [name for name in OVER_FEEDERS if FEEDER in labels and name in flat]
+    return flat.drop_vars(sums).isel({dim: np.flatnonzero(here) for dim, here in kept.items()})
 
 
 def _homes(flat: xr.Dataset, name: str) -> list[tuple[str, str]]:
@@ -281,6 +285,10 @@ class Labelled:
         return Labelled(select_flat(self.flat, labels))
 
     def __getitem__(self, name: str) -> xr.DataArray:
+        if name not in self.flat:
+            expected = f"one of {', '.join(map(str, self.flat.data_vars))}"
+            remedy = meant(name, [str(known) for known in self.flat.data_vars], otherwise="Correct the name.")
+            raise DataError([Fault(type(self).__name__, repr(name), expected, remedy)])
         return unstack(self.flat[[name]].compute())[name]
 
     def __getattr__(self, name: str) -> xr.DataArray:

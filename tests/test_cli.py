@@ -134,6 +134,7 @@ def test_a_study_twice(example: Path):
     assert done.exit_code == 0, done.output
     for title in ("Study", "Shares and savings", f"Written: {example.parent / 'results'}"):
         assert title in done.stdout
+    assert re.search(r"Time inside the solver +\d+\.\d s", done.stdout)
     assert "Distribution markets: 2 of 2 batches, 3 feeders" in done.stderr
     assert max(map(len, done.stdout.replace(str(example.parent), "").splitlines())) <= FILE_WIDTH
     again = typed("run", str(example), "--workers", "1")
@@ -148,10 +149,15 @@ def _two_buses(folder: Path, more: str = "") -> str:
     return str(file)
 
 
-def test_a_study_elsewhere_and_anew(tmp_path: Path):
+def test_a_study_elsewhere_and_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = ("run", _two_buses(tmp_path), "--workers", "1", "--output", str(tmp_path / "there"))
     assert typed(*words).exit_code == 0
     assert (tmp_path / "there" / "manifest.jsonl").exists()
+    assert "kept" in typed(*words).stderr
+    # nothing is deleted before there is a cluster
+    fresh = ("run", words[1], *words[4:], "--fresh")
+    monkeypatch.setattr("hiermarket.study.cluster.TIMEOUT", 0.2)
+    assert typed(*fresh, "--scheduler", "tcp://127.0.0.1:1").exit_code == 1
     assert "kept" in typed(*words).stderr
     assert "kept" not in typed(*words, "--fresh").stderr
 
@@ -161,10 +167,26 @@ def test_a_study_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hiermarket.study.tasks.LocalJob.compute", stop)
-    file = _two_buses(tmp_path)
-    done = typed("run", file, "--workers", "1")
+    file, there = _two_buses(tmp_path), str(tmp_path / "over there")
+    done = typed("run", file, "--workers", "1", "--fresh", "--output", there)
     assert done.exit_code == 130
-    assert f"to resume: hiermarket run {file}" in done.stderr
+    # what was typed, but for --fresh
+    assert done.stderr.rstrip().endswith(f"to resume: hiermarket run {file} --output '{there}' --workers 1")
+
+
+def test_results_of_a_study_that_cannot_be_written(tmp_path: Path):
+    (tmp_path / "taken").write_text("")
+    done = typed("run", _two_buses(tmp_path), "--workers", "1", "--output", str(tmp_path / "taken"))
+    assert done.exit_code == 1
+    assert f"cannot be used (File exists: {tmp_path / 'taken'})" in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_the_folder_of_a_study(tmp_path: Path):
+    done = typed("run", str(Path(_two_buses(tmp_path)).parent), "--workers", "1")
+    assert done.exit_code == 2
+    said = "".join(re.findall(r"[^\s│]+", done.output))
+    assert f"for the study in it: hiermarket run {tmp_path / 'study.toml'}".replace(" ", "") in said
 
 
 def test_a_study_with_faults(tmp_path: Path):

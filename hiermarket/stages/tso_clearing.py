@@ -23,6 +23,7 @@ from hiermarket.stages.tso_model import (
     interface_buses,
     needs,
     offers_of_grid,
+    positions_in,
 )
 from hiermarket.stages.tso_periods import clear_periods
 
@@ -196,7 +197,8 @@ def _labelled(values: dict[str, Floats], side: TsoSide, offers: InterfaceOffers,
     # Σ σ φ z of each feeder                                                            [MW]
     delivered = np.zeros((len(hung), len(periods)))
     moved = offers.sign.values[:, None] * flat["interface_factor"].values * values["change"]
-    np.add.at(delivered, positions(hung.index, flat["bid_feeder"].values), moved)
+    owner = pd.Series(flat["bid_feeder"].values, index=flat[BID].values)
+    np.add.at(delivered, positions_in(hung.index, owner, "offers"), moved)
     found = {
         "change": (BID, values["change"]),
         "interface_factor": (BID, flat["interface_factor"].values),

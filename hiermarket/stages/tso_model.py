@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.errors import ModelError
+from hiermarket.errors import DataError, Fault, ModelError, some_labels
 from hiermarket.labels import BID, BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD
 from hiermarket.market.bids import TRANSMISSION, Bids, bids
 from hiermarket.network.dcflow import add_dc_flow
@@ -55,11 +55,45 @@ class Blocks:
 
 
 def interface_buses(side: TsoSide) -> pd.Series:
-    """Return the transmission bus of every feeder, as a Series named ``at``."""
+    """Return the transmission bus of every feeder, as a Series named ``at``.
+
+    Raises
+    ------
+    DataError
+        Naming the feeders that hang nowhere, or at a bus that the grid does not have.
+    """
     names, hung = side.feeder_names, side.transmission.interface or {}
     if side.transmission.grid is None:
         return pd.Series(ONE_BUS, index=names, name="at")
-    return pd.Series([hung[name] for name in names], index=names, name="at", dtype=object)
+    at = pd.Series([hung.get(name) for name in names], index=names, name="at", dtype=object)
+    positions_in(grid_buses(side), at, "transmission.interface")
+    return at
+
+
+def positions_in(index: pd.Index, labels: pd.Series, where: str) -> Ints:
+    """Return the position of every label in an index, which must have it.
+
+    Parameters
+    ----------
+    index : Index
+        Buses or feeders.
+    labels : Series
+        What is looked for, by the name of who asks.
+    where : str
+        What the labels are, for the message.
+
+    Raises
+    ------
+    DataError
+        Naming the labels that are not there, and who asks for them.
+    """
+    found = positions(index, labels.to_numpy())
+    if (found < 0).any():
+        strange = [f"{who}: {label}" for who, label in labels[found < 0].items()]
+        raise DataError(
+            [Fault(where, some_labels(strange), f"one of {some_labels(list(index))}", "Correct the label.")]
+        )
+    return found
 
 
 def grid_buses(side: TsoSide) -> pd.Index:
@@ -80,8 +114,9 @@ def needs(side: TsoSide, exchange: xr.DataArray) -> xr.DataArray:
     """
     buses, hung = grid_buses(side), interface_buses(side)
     total = np.zeros((len(buses), len(side.periods)))
-    at = hung.loc[exchange.indexes[FEEDER]].to_numpy()
-    np.add.at(total, positions(buses, at), exchange.transpose(FEEDER, PERIOD).values)
+    feeders = exchange.indexes[FEEDER]
+    at = positions_in(hung.index, pd.Series(feeders, index=feeders), "exchange")
+    np.add.at(total, positions(buses, hung.to_numpy()[at]), exchange.transpose(FEEDER, PERIOD).values)
     need = xr.DataArray(total, dims=(BUS, PERIOD), coords={BUS: buses, PERIOD: side.periods})
     own = side.transmission.imbalance
     return need if own is None else need + own.reindex({BUS: buses}, fill_value=0.0)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from hiermarket.errors import Fault, meant, some_labels
 from hiermarket.network.losses import LossTerms
-from hiermarket.schema import freeze, join_flat
+from hiermarket.schema import freeze, join_flat, raise_together
 from hiermarket.solving.blocks import Work
 from hiermarket.stages.coordination import AsBid, LocalStages, OneLeader, Options
 
@@ -39,6 +40,27 @@ def options_for(part: BalancingMarket, options: Options) -> Options:
         # the rivals of a leader bid what the market's bids hold
         return replace(options, behaviour=AsBid())
     return options
+
+
+def require_leader(options: Options, bsps: Sequence[str]) -> None:
+    """Refuse a leader that bids in none of the feeders, where `options_for` would let all bid as their bids say.
+
+    Parameters
+    ----------
+    options : Options
+        Of the whole.
+    bsps : sequence of str
+        Who bids in some feeder.
+
+    Raises
+    ------
+    DataError
+        Naming the leader and who bids.
+    """
+    behaviour = options.behaviour
+    if isinstance(behaviour, OneLeader) and behaviour.bsp not in bsps:
+        remedy = meant(behaviour.bsp, bsps, otherwise="Name a BSP that has bids in some feeder.")
+        raise_together([Fault("leader", repr(behaviour.bsp), f"one of {some_labels(bsps)}", remedy)])
 
 
 def join_stages(market: BalancingMarket, parts: Sequence[LocalStages]) -> LocalStages:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+#: Counts up when files of a folder come to mean something else.
+FORMAT: Final = 1
+
 #: The file of the lines.
 MANIFEST: Final = "manifest.jsonl"
 
@@ -42,6 +45,19 @@ class Phase(StrEnum):
     """Disaggregation, AC check and settlement of a batch."""
     TOTALS = "totals"
     """Indicators and accounts of the whole study."""
+
+    @property
+    def words(self) -> str:
+        """What is being done, as progress, errors and tables say it."""
+        return _WORDS[self]
+
+
+_WORDS: Final = {
+    Phase.LOCAL: "Distribution markets",
+    Phase.TSO: "Transmission market",
+    Phase.FINAL: "Disaggregation, settlement",
+    Phase.TOTALS: "Indicators",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +217,6 @@ def read_manifest(folder: Path) -> Manifest:
         elif found is not None:
             by_file[found.phase, found.batch] = found
     return Manifest(plan, {(part.phase, part.batch, part.key): part for part in by_file.values()})
-
-
-def forget(folder: Path) -> None:
-    """Let nothing of a folder count any more: the next run computes everything and replaces its files."""
-    (folder / MANIFEST).unlink(missing_ok=True)
 
 
 def append(folder: Path, lines: Iterable[Part | Plan]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 import xarray as xr
@@ -12,13 +14,15 @@ import xarray as xr
 from hiermarket.labels import BUS, PERIOD
 from hiermarket.market.balancing_market import BalancingMarket, MarketRules, Transmission
 from hiermarket.network.feeders import Feeders
-from hiermarket.study.parts import open_group, read_bids, read_group, write_part
+from hiermarket.study.digest import digest, digest_of_file
+from hiermarket.study.manifest import FORMAT
+from hiermarket.study.parts import read_bids, read_group, write_part
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: The attribute that names what the arrays were made of.
-MADE_OF: Final = "made_of"
+#: How the file beside it ends, which holds its key.
+KEY: Final = ".key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class KeptMarket:
 
 
 def keep_market(market: BalancingMarket, path: Path, made_of: str) -> KeptMarket:
-    """Write the arrays of a market to a file, without the TSO's side.
+    """Write the arrays of a market to a file, without the TSO's side, and its key beside it.
 
     Parameters
     ----------
@@ -53,20 +57,40 @@ def keep_market(market: BalancingMarket, path: Path, made_of: str) -> KeptMarket
     made_of : str
         Fingerprint of what the arrays were made of.
     """
-    rules = {"rules": json.dumps(dataclasses.asdict(market.rules)), MADE_OF: made_of}
+    rules = {"rules": json.dumps(dataclasses.asdict(market.rules))}
     groups = {
         "feeders": market.feeders.data.assign(imbalance=market.imbalance),
         "bids": market.bids.data,
         "tbm": market.tbm.assign_attrs(rules),
     }
+    sidecar = path.with_suffix(KEY)
+    sidecar.unlink(missing_ok=True)
     write_part(groups, path)
+    # after the file: a key never stands beside a file that is not whole
+    draft = sidecar.with_name(f".{sidecar.name}.{os.getpid()}.part")
+    draft.write_text(_key(path, made_of), encoding="utf-8")
+    draft.replace(sidecar)
     return KeptMarket(path)
 
 
 def kept_market(path: Path, made_of: str) -> KeptMarket | None:
-    """Return the market that a file holds, if it is whole and was made of the same inputs."""
+    """Return the market that a file holds, if its bytes are those that were written, here, of the same inputs.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    made_of : str
+        Fingerprint of the inputs as they are now.
+    """
+    sidecar = path.with_suffix(KEY)
     try:
-        with open_group(path, "tbm") as found:
-            return KeptMarket(path) if found.attrs.get(MADE_OF) == made_of else None
-    except (OSError, KeyError):
+        same = sidecar.read_text(encoding="utf-8") == _key(path, made_of)
+    except (FileNotFoundError, UnicodeDecodeError):
         return None
+    return KeptMarket(path) if same else None
+
+
+def _key(path: Path, made_of: str) -> str:
+    """Return the fingerprint of a file, of what it was made of, and of those who made it."""
+    return digest(made_of, FORMAT, version("hiermarket"), version("pypsa"), digest_of_file(path))

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.errors import DataError, Fault, MarketWarning, some_labels
-from hiermarket.labels import BID, BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD
+from hiermarket.errors import DataError, Fault, MarketWarning, meant, some_labels
+from hiermarket.labels import BID, BSP, BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD
 from hiermarket.market.balancing_market import MarketRules, Transmission, balancing_market
 from hiermarket.market.bids import TRANSMISSION
 from hiermarket.market.bids import bids as read_bids
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hiermarket.market.tso_side import TsoSide
     from hiermarket.network.feeder import Feeder
     from hiermarket.network.from_pypsa import PypsaNetwork
+    from hiermarket.network.grid import TransmissionGrid
 
 #: Stands for the feeder's name in the path of a table that has a file for each feeder.
 EACH: Final = "{feeder}"
@@ -84,7 +85,8 @@ class NetworkFiles:
     Raises
     ------
     DataError
-        With every table that cannot be read, and every row of a feeder that has no network.
+        With every table that cannot be read, every row of a feeder that has no network, and every
+        feeder without an interface or interface without a feeder.
     """
 
     networks: Mapping[str, Path]
@@ -99,10 +101,9 @@ class NetworkFiles:
         faults = [_missing(name, path) for name, path in self._files() if not path.is_file()]
         raise_together(faults)
         own = self.transmission
-        unknown = [] if own is None else [name for name in self.networks if name not in own.interface]
-        if unknown:
-            expected = "a bus of the transmission grid for every feeder"
-            faults.append(Fault("transmission.interface", f"none for {some_labels(unknown)}", expected, "Add it."))
+        if own is not None and set(own.interface) != set(self.networks):
+            # its buses only now: that reads the network
+            faults += _interface_faults(own, self.names, grid_from_pypsa(_network("transmission", own.network)))
         for name, path in (("bids", self.bids), ("imbalance", self.imbalance)):
             if EACH not in str(path):
                 strange = sorted(set(_by_feeder(path)) - set(self.networks))
@@ -127,15 +128,36 @@ class NetworkFiles:
         bids = read_bids(self._rows(self.bids, [name]), periods)
         return Extent(feeder.data.sizes[BUS], bids.data.sizes[BID], len(periods))
 
+    @property
+    def bsps(self) -> tuple[str, ...]:
+        """Who bids in some feeder; nobody where the tables do not say."""
+        rows = self._rows(self.bids, self.names)
+        return tuple(map(str, rows[BSP].dropna().unique())) if BSP in rows else ()
+
     def side(self) -> TsoSide:
-        """Return the TSO's side, of all feeders."""
+        """Return the TSO's side, of all feeders.
+
+        Raises
+        ------
+        DataError
+            With every fault of the TSO's files, and every interface at a bus that the grid does not have.
+        """
         one = self._market(self.names[:1])
         limit = np.full((len(self.names), len(DIRECTIONS), len(one.periods)), self.tbm_limit)
         labels = {FEEDER: list(self.names), DIRECTION: list(DIRECTIONS), PERIOD: one.periods}
         tbm = xr.Dataset({"tbm_price": one.tbm["tbm_price"], "tbm_limit": ((FEEDER, DIRECTION, PERIOD), limit)}, labels)
-        # checked with the first feeder, whose periods are those of all
-        whole = replace(one, transmission=self._transmission(one, self.names[:1])).tso_side
-        return replace(whole, tbm=tbm, transmission=self._transmission(one, self.names))
+        own, faults = self._transmission(one), []
+        first = own
+        if own.grid is not None and self.transmission is not None:
+            faults += _interface_faults(self.transmission, self.names, own.grid)
+            # the rest is checked with the first feeder, whose periods are those of all, at any bus
+            first = replace(own, interface={self.names[0]: own.grid.data.indexes[BUS][0]})
+        try:
+            whole = replace(one, transmission=first).tso_side
+        except DataError as error:
+            raise DataError([*faults, *error.faults]) from None
+        raise_together(faults)
+        return replace(whole, tbm=tbm, transmission=own)
 
     def fingerprint(self, names: Sequence[str]) -> str:
         """Return a digest of the networks' bytes, the rows of the tables, prices and rules."""
@@ -190,15 +212,15 @@ class NetworkFiles:
                 rules=self.rules,
             )
 
-    def _transmission(self, market: BalancingMarket, names: Sequence[str]) -> Transmission:
-        """Read the TSO's files, with the interfaces of some feeders."""
+    def _transmission(self, market: BalancingMarket) -> Transmission:
+        """Read the TSO's files."""
         own = self.transmission
         if own is None:
             return Transmission()
         imbalance = None if own.imbalance is None else _by_bus(_read(own.imbalance), market.periods)
         return Transmission(
             grid=grid_from_pypsa(_network("transmission", own.network)),
-            interface={name: own.interface[name] for name in names if name in own.interface},
+            interface=dict(own.interface),
             bids=read_bids(_read(own.bids).assign(feeder=TRANSMISSION), market.periods),
             imbalance=imbalance,
         )
@@ -211,6 +233,26 @@ def _of(path: Path, name: str) -> Path:
 def _missing(what: str, path: Path) -> Fault:
     found = "a folder" if path.is_dir() else "no such file"
     return Fault(f"{what} ({path})", found, "a file that can be read", "Correct the path.")
+
+
+def _interface_faults(own: TransmissionFiles, feeders: Sequence[str], grid: TransmissionGrid) -> list[Fault]:
+    """Name feeders that hang nowhere or at no bus of the grid, and interfaces of no feeder."""
+    where, buses = "transmission.interface", [str(bus) for bus in grid.data.indexes[BUS]]
+    faults = [
+        Fault(where, repr(name), "feeders with a network", meant(name, feeders))
+        for name in own.interface
+        if name not in feeders
+    ]
+    missing = [name for name in feeders if name not in own.interface]
+    if missing:
+        expected = "a bus of the transmission grid for every feeder"
+        faults.append(Fault(where, f"none for {some_labels(missing)}", expected, "Add it."))
+    known = set(buses)
+    for bus in dict.fromkeys(bus for bus in own.interface.values() if bus not in known):
+        hung = [name for name, at in own.interface.items() if at == bus]
+        expected, remedy = "a bus of the transmission grid", meant(bus, buses, otherwise="Correct it.")
+        faults.append(Fault(f"{where} of {some_labels(hung)}", repr(bus), expected, remedy))
+    return faults
 
 
 def _network(name: str, path: Path) -> PypsaNetwork:

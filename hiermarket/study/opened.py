@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import xarray as xr
 
-from hiermarket.errors import BatchFailure, DataError, Fault, StudyError
+from hiermarket.errors import BatchFailure, DataError, Fault, StudyError, some_labels
 from hiermarket.labels import BID, BUS, FEEDER
 from hiermarket.schema import Labelled, raise_together, unknown_names
 from hiermarket.stages.accounts import ACCOUNT, FEEDER_OF, ITEM, Item
 from hiermarket.study.manifest import LED, Phase, read_manifest
 from hiermarket.study.parts import READING, open_group, restored
 from hiermarket.study.plan import standing
+from hiermarket.study.tidy import usable
+from hiermarket.study.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -53,6 +55,16 @@ class StudyResults:
 
     folder: Path
     standing: Standing
+
+    def __repr__(self) -> str:
+        whole, stages = self.standing, ", ".join(self.stages) or "none"
+        there = counted(len(whole.final), "batch", of=len(whole.plan.batches))
+        lost = f"without {some_labels(self.missing)}" if self.missing else "no feeder missing"
+        state = "complete" if self.complete else "not at its end"
+        return (
+            f"<StudyResults of {counted(len(self.feeders), 'feeder')} in {self.folder}: {there}, {state}, {lost}; "
+            f"stages: {stages}>"
+        )
 
     def __getitem__(self, stage: str) -> Labelled:
         if stage not in self._opened:
@@ -97,7 +109,7 @@ class StudyResults:
         """The batches that failed in their last attempt."""
         batches = self.standing.plan.batches
         return tuple(
-            BatchFailure(part.phase.value, part.batch, batches[part.batch], part.error)
+            BatchFailure(part.phase.words, part.batch, batches[part.batch], part.error)
             for part in self.standing.errors.values()
         )
 
@@ -172,10 +184,11 @@ def open_study(folder: str | Path) -> StudyResults:
     Raises
     ------
     StudyError
-        When there is no study in the folder.
+        When there is no study in the folder, or it cannot be read.
     """
     path = Path(folder).absolute()
-    manifest = read_manifest(path)
+    with usable(path):
+        manifest = read_manifest(path)
     if manifest.plan is None:
         remedy = "Run one with hiermarket.run(study), or correct the path."
         raise StudyError("No study in this folder", where=str(folder), remedy=remedy)

@@ -6,11 +6,11 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hiermarket.results.results import options_of
 from hiermarket.study.digest import digest
-from hiermarket.study.manifest import WHOLE, Part, Phase, Plan
+from hiermarket.study.manifest import FORMAT, WHOLE, Part, Phase, Plan
 from hiermarket.study.study import OnFailure
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from hiermarket.market.tso_side import TsoSide
     from hiermarket.study.manifest import Manifest
     from hiermarket.study.study import Study
-
-#: Counts up when files of a folder come to mean something else.
-FORMAT: Final = 1
 
 
 def plan_of(study: Study, side: TsoSide) -> Plan:

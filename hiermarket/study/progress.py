@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hiermarket.study.words import counted
+
 if TYPE_CHECKING:
     from hiermarket.study.manifest import Phase
 
@@ -52,7 +54,8 @@ class Progress:
         return (self.of_feeders - self.feeders) / self.rate if self.rate else float("nan")
 
     def __str__(self) -> str:
-        text = f"{self.phase.value}: {self.batches} of {self.of_batches} batches, {self.feeders} feeders"
+        batches = counted(self.batches, "batch", of=self.of_batches)
+        text = f"{self.phase.words}: {batches}, {counted(self.feeders, 'feeder')}"
         text += f", {self.rate:.3g} a second" if self.rate else ""
         text += f", {self.kept} of an earlier run" if self.kept else ""
         return text + (f", {self.failed} failed" if self.failed else "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from hiermarket.study.manifest import Phase
+from hiermarket.study.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,18 +17,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
+    from hiermarket.study.manifest import Phase
     from hiermarket.study.progress import Progress
 
 #: Seconds between two lines of one phase.
 PAUSE: Final = 5.0
-
-#: What is being done, in words.
-WORDS: Final = {
-    Phase.LOCAL: "Distribution markets",
-    Phase.TSO: "Transmission market",
-    Phase.FINAL: "Disaggregation, settlement",
-    Phase.TOTALS: "Indicators",
-}
 
 
 @contextmanager
@@ -54,7 +47,7 @@ def shown(console: Console) -> Iterator[Callable[[Progress], None]]:
 
         def show(step: Progress) -> None:
             if step.phase not in tasks:
-                tasks[step.phase] = bars.add_task(WORDS[step.phase], total=step.of_batches, rest="")
+                tasks[step.phase] = bars.add_task(step.phase.words, total=step.of_batches, rest="")
             bars.update(tasks[step.phase], completed=step.batches, rest=_rest(step))
 
         yield show
@@ -62,10 +55,10 @@ def shown(console: Console) -> Iterator[Callable[[Progress], None]]:
 
 def _rest(step: Progress) -> str:
     """Say feeders, rate, time left, and what failed."""
-    said = f"{step.feeders} feeders"
+    said = counted(step.feeders, "feeder")
     if step.batches < step.of_batches and step.rate:
         said += f", {step.rate:.3g}/s, {time.strftime('%H:%M:%S', time.gmtime(step.left))} left"
-    said += f", {step.kept} batches kept" if step.kept else ""
+    said += f", {counted(step.kept, 'batch')} kept" if step.kept else ""
     return said + (f", {step.failed} failed" if step.failed else "")
 
 
@@ -76,7 +69,7 @@ def _lines(console: Console) -> Callable[[Progress], None]:
         now = time.monotonic()
         if step.batches == step.of_batches or now - last["told"] >= PAUSE:
             last["told"] = now
-            text = f"{WORDS[step.phase]}: {step.batches} of {step.of_batches} batches, {_rest(step)}"
+            text = f"{step.phase.words}: {counted(step.batches, 'batch', of=step.of_batches)}, {_rest(step)}"
             console.print(text, highlight=False, soft_wrap=True)
 
     return show

@@ -97,6 +97,11 @@ class ReplicatedCase:
         base = self._base()
         return Extent(base.feeders.data.sizes[BUS], base.bids.data.sizes[BID], len(base.periods))
 
+    @property
+    def bsps(self) -> tuple[str, ...]:
+        """Who bids in some feeder."""
+        return tuple(self._base().bids.bsps)
+
     def side(self) -> TsoSide:
         """Return the TSO's side, of all feeders."""
         base = self._base()

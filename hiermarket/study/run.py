@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, overload
 from hiermarket.errors import Fault
 from hiermarket.schema import raise_together
 from hiermarket.stages.coordination import Chain, LocalStages, Options, common_stages, local_stages, run_chain
-from hiermarket.study.batches import join_stages, options_for, split_market
+from hiermarket.study.batches import join_stages, options_for, require_leader, split_market
 from hiermarket.study.study import Study
 from hiermarket.study.walk import run_study
 
@@ -33,7 +33,11 @@ def run(
 
 @overload
 def run(
-    what: Study, *, client: Client | None = None, progress: Callable[[Progress], None] | None = None
+    what: Study,
+    *,
+    client: Client | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    fresh: bool = False,
 ) -> StudyResults: ...
 
 
@@ -43,6 +47,7 @@ def run(
     *,
     client: Client | None = None,
     progress: Callable[[str], None] | Callable[[Progress], None] | None = None,
+    fresh: bool = False,
 ) -> Chain | StudyResults:
     """Run every stage of the hierarchy.
 
@@ -60,6 +65,8 @@ def run(
     progress : callable, optional
         For a market: called with the name of each stage before it begins, and with every
         feeder that is done. For a study: called with `Progress` after every batch.
+    fresh : bool
+        For a study: compute everything anew, whatever an earlier run has left in its folder.
 
     Returns
     -------
@@ -68,6 +75,8 @@ def run(
 
     Raises
     ------
+    DataError
+        With faults of the data of a study, and for a leader that bids in no feeder.
     SolveError
         With feeder and period, when a stage of a market has no optimum. In a study these are
         told in the results.
@@ -75,7 +84,8 @@ def run(
         When batches of a study failed in every attempt (`OnFailure.STOP`); all others are
         kept.
     StudyError
-        When another run writes the folder of the study, or the cluster is lost.
+        When the folder of the study cannot be written, another run writes it, the folder holds a study of other feeders
+        only, or the cluster is lost.
 
     Notes
     -----
@@ -94,10 +104,13 @@ def run(
     if isinstance(what, Study):
         if options is not None:
             raise_together([Fault("run", "options beside a study", "the study's own", "Make the study with them.")])
-        return run_study(what, client=client, tell=tell)
+        return run_study(what, client=client, tell=tell, fresh=fresh)
+    if fresh:
+        raise_together([Fault("run", "fresh beside a market", "a study", "Drop it: nothing of a market is kept.")])
     options = options or Options()
     if client is None or len(what.feeder_names) == 1:
         return run_chain(what, options, progress=tell)
+    require_leader(options, what.bids.bsps)
     parts = split_market(what)
     futures = [client.submit(_local, part, options_for(part, options), pure=False) for part in parts]
     done: list[LocalStages] = []

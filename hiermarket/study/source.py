@@ -69,6 +69,15 @@ class Source(Protocol):
         """
 
 
+@runtime_checkable
+class KnowsBsps(Protocol):
+    """A source that can tell who bids, before any feeder is made."""
+
+    @property
+    def bsps(self) -> tuple[str, ...]:
+        """Who bids in some feeder."""
+
+
 @dataclass(frozen=True, slots=True)
 class InMemory:
     """The arrays of a batch's market."""
@@ -104,6 +113,11 @@ class MarketSource:
         sizes = (self.market.feeders.data.sizes[BUS], self.market.bids.data.sizes[BID])
         buses, bids = (-(-size // count) for size in sizes)
         return Extent(buses, bids, len(self.market.periods))
+
+    @property
+    def bsps(self) -> tuple[str, ...]:
+        """Who bids in some feeder."""
+        return tuple(self.market.bids.bsps)
 
     def side(self) -> TsoSide:
         """Return the TSO's side, of all feeders."""

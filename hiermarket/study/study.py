@@ -7,11 +7,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hiermarket.errors import Fault
+from hiermarket.errors import Fault, some_labels
 from hiermarket.market.balancing_market import BalancingMarket
 from hiermarket.schema import raise_together
 from hiermarket.stages.coordination import Options
 from hiermarket.study.source import MarketSource
+from hiermarket.study.words import counted
 
 if TYPE_CHECKING:
     from hiermarket.study.source import Extent, Source
@@ -98,6 +99,16 @@ class Study:
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        names, options = self.source.names, self.options
+        # how many fit into memory may need a network to be read
+        size = "as many as fit into memory" if self.batch is None else self.batch
+        kinds = f"{type(options.behaviour).__name__}, {type(options.forwarding).__name__}"
+        return (
+            f"<Study of {counted(len(names), 'feeder')} ({some_labels(names)}) in {self.folder}: {kinds}; "
+            f"feeders in a batch: {size}>"
+        )
 
     @property
     def batches(self) -> tuple[tuple[str, ...], ...]:

@@ -166,6 +166,13 @@ class _Options(_Table):
     loss_passes: Annotated[int, Field(ge=0)] = 2
     losses: Losses = Losses.LINEARISED
 
+    @model_validator(mode="after")
+    def _one_behaviour(self) -> _Options:
+        if self.leader is not None and "behaviour" in self.model_fields_set:
+            found = f"behaviour {self.behaviour!r} beside leader {self.leader!r}"
+            raise _wrong(found, "one of the two", "Drop behaviour: the rivals of a leader bid as their bids say.")
+        return self
+
 
 class _Run(_Table):
     output: Path | None = None

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import time
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hiermarket.errors import BatchesFailedError, BatchFailure, HiermarketError, MarketWarning, some_labels
+from hiermarket.stages.coordination import OneLeader
+from hiermarket.study.batches import require_leader
 from hiermarket.study.fan_out import fan_out
 from hiermarket.study.lock import locked
-from hiermarket.study.manifest import WHOLE, Part, Phase, append, read_manifest
+from hiermarket.study.manifest import LED, WHOLE, Part, Phase, append, read_manifest
 from hiermarket.study.opened import open_study
+from hiermarket.study.parts import open_group
 from hiermarket.study.plan import final_key, plan_of, totals_key, tso_key
 from hiermarket.study.progress import Progress
+from hiermarket.study.source import KnowsBsps
 from hiermarket.study.study import OnFailure
 from hiermarket.study.tasks import FinalJob, LocalJob, finish, reason
+from hiermarket.study.tidy import INPUTS, forget, require_same_study, sweep, usable
 from hiermarket.study.whole import ALONE, CLEARED, TotalsJob, TsoJob, read_cleared, slice_of
 
 if TYPE_CHECKING:
@@ -33,13 +39,22 @@ if TYPE_CHECKING:
     from hiermarket.study.tasks import Job
 
 
-def run_study(study: Study, *, client: Client | None, tell: Callable[[Progress], None]) -> StudyResults:
+def run_study(study: Study, *, client: Client | None, tell: Callable[[Progress], None], fresh: bool) -> StudyResults:
     """Compute what is missing in the folder of a study; see `hiermarket.study.run.run`."""
-    study.folder.mkdir(parents=True, exist_ok=True)
-    with locked(study.folder):
+    with ExitStack() as held:
+        with usable(study.folder):
+            study.folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(study.folder))
+            if not fresh:
+                require_same_study(study.folder, study.source.names)
+        _require_known_leader(study)
         side = study.source.side()
         plan = plan_of(study, side)
-        append(study.folder, [plan])
+        with usable(study.folder):
+            if fresh:  # nothing can stop the run any more before it begins
+                forget(study.folder)
+            sweep(study.folder, len(plan.batches))
+            append(study.folder, [plan])
         walk = _Walk(study, side, plan, read_manifest(study.folder), client, tell)
         local = walk.before_the_tso()
         tso = walk.tso(local)
@@ -66,7 +81,7 @@ class _Walk:
         return self.study.folder.absolute()
 
     def parcel(self, batch: int) -> Parcel:
-        kept = self.folder / "inputs" / f"batch-{batch:05d}.nc"
+        kept = self.folder / INPUTS / f"batch-{batch:05d}.nc"
         return self.study.source.parcel(self.plan.batches[batch], kept)
 
     def before_the_tso(self) -> dict[int, Part]:
@@ -77,7 +92,19 @@ class _Walk:
             feeders = self.plan.batches[batch]
             return LocalJob(batch, keys[batch], feeders, self.folder, self.parcel(batch), options)
 
-        return self.fan(Phase.LOCAL, dict(enumerate(keys)), job)
+        parts = self.fan(Phase.LOCAL, dict(enumerate(keys)), job)
+        if len(parts) == len(keys) and not any(part.counts.get(LED) for part in parts.values()):
+            self.require_leader(parts)
+        return parts
+
+    def require_leader(self, local: Mapping[int, Part]) -> None:
+        """Refuse a leader without a bid in any of the parts, in which nobody leads."""
+        if isinstance(self.study.options.behaviour, OneLeader):
+            names: dict[str, None] = {}
+            for part in local.values():
+                with open_group(self.folder / part.file, "input") as found:
+                    names |= dict.fromkeys(map(str, found["bid_bsp"].values))
+            require_leader(self.study.options, list(names))
 
     def tso(self, local: Mapping[int, Part]) -> Part:
         """Clear the TSO's market, fed by all batches that are there."""
@@ -109,6 +136,11 @@ class _Walk:
         key = totals_key(tso, final)
         return self.once(TotalsJob(WHOLE, key, feeders, self.folder, self.side, self.folder / tso.file, files))
 
+    def note(self, part: Part) -> None:
+        """Add the line of a part to the manifest."""
+        with usable(self.folder):
+            append(self.folder, [part])
+
     def once(self, job: TsoJob | TotalsJob) -> Part:
         """Return a part of the whole study: of an earlier run, or computed here."""
         began, count = time.perf_counter(), len(job.feeders)
@@ -117,7 +149,7 @@ class _Walk:
         self.tell(Progress(job.phase, int(kept), 1, count * kept, count, int(kept), 0, 0.0))
         if part is None or not kept:
             part = finish(job)
-            append(self.folder, [part])
+            self.note(part)
             self.tell(Progress(job.phase, 1, 1, count, count, 0, 0, time.perf_counter() - began))
         return part
 
@@ -133,7 +165,7 @@ class _Walk:
         kept, feeders = len(parts), sum(len(batches[batch]) for batch in keys)
 
         def add(part: Part) -> None:
-            append(folder, [part])
+            self.note(part)
             parts[part.batch] = part
 
         def told() -> None:
@@ -160,11 +192,18 @@ class _Walk:
     def without_failed(self, phase: Phase, parts: Mapping[int, Part]) -> dict[int, Part]:
         """Return the parts that did not fail, or raise one error for all that did."""
         wrong = [p for p in parts.values() if p.error]
-        failures = [BatchFailure(phase.value, p.batch, self.plan.batches[p.batch], p.error) for p in wrong]
+        failures = [BatchFailure(phase.words, p.batch, self.plan.batches[p.batch], p.error) for p in wrong]
         good = {batch: part for batch, part in parts.items() if not part.error}
         if failures and (self.study.on_failure is OnFailure.STOP or not good):
             raise BatchesFailedError(failures, folder=str(self.study.folder))
         return good
+
+
+def _require_known_leader(study: Study) -> None:
+    """Refuse a leader that bids nowhere before anything is computed, where the source can tell."""
+    source = study.source
+    if isinstance(study.options.behaviour, OneLeader) and isinstance(source, KnowsBsps) and source.bsps:
+        require_leader(study.options, source.bsps)
 
 
 def _warn(results: StudyResults) -> None:

@@ -9,7 +9,7 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hiermarket.errors import LimitReachedError
+from hiermarket.errors import DataError, LimitReachedError
 from hiermarket.market.balancing_market import MarketRules, Transmission, balancing_market
 from hiermarket.market.bids import bids
 from hiermarket.market.tso_side import TsoSide, join_sides
@@ -455,6 +455,20 @@ def test_a_feeder_without_a_clearing_needs_nothing():
     unknown = xr.DataArray([[np.nan]], dims=("feeder", "period"), coords={"feeder": ["f"], "period": market.periods})
     assert clear_needs(market.tso_side, unknown).flat.need.item() == 0.0
     assert np.isnan(needs(market.tso_side, unknown).item())
+
+
+def test_labels_that_are_not_there_are_refused():
+    """Never by the position −1, which is the last bus or feeder."""
+    side = one_feeder(grid=islands("T2")).tso_side
+    exchange = xr.DataArray([[0.1]], dims=("feeder", "period"), coords={"feeder": ["f"], "period": side.periods})
+    for hung, found in (({"f": "T9"}, "f: T9"), ({"g": "T1"}, "f: None")):
+        wrong = dataclasses.replace(side, transmission=dataclasses.replace(side.transmission, interface=hung))
+        with pytest.raises(DataError) as caught:
+            needs(wrong, exchange)
+        assert caught.value.faults[0].found == found
+    with pytest.raises(DataError) as caught:
+        needs(side, exchange.assign_coords(feeder=["z"]))
+    assert (caught.value.faults[0].where, caught.value.faults[0].found) == ("exchange", "z: z")
 
 
 def test_read_only(meshed):

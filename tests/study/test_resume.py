@@ -8,8 +8,9 @@ import pytest
 
 import hiermarket as hm
 from hiermarket.study.lock import LOCK, Owner, locked, this_process
-from hiermarket.study.manifest import MANIFEST, Phase, append, forget, read_manifest
+from hiermarket.study.manifest import MANIFEST, Phase, append, read_manifest
 from hiermarket.study.tasks import FinalJob, LocalJob
+from hiermarket.study.tidy import forget
 from tests.study.conftest import QUICK, assert_same
 
 
@@ -36,9 +37,34 @@ def test_nothing_is_computed_twice(three_feeders, three_done, computed):
     hm.run(study(three_done, three_feeders))
     assert computed == []
     assert before == {path: path.stat().st_mtime_ns for path in three_done.rglob("*.nc")}
-    forget(three_done)
-    hm.run(study(three_done, three_feeders))
+    hm.run(study(three_done, three_feeders), fresh=True)
     assert computed == [("local", 0), ("local", 1), ("local", 2), ("final", 0), ("final", 1), ("final", 2)]
+
+
+def test_fresh_deletes_nothing_before_it_can_begin(three_feeders, three_done):
+    with locked(three_done), pytest.raises(hm.StudyError):
+        hm.run(study(three_done, three_feeders), fresh=True)
+    with pytest.raises(hm.DataError):
+        hm.run(
+            hm.Study(three_feeders, three_done, options=hm.Options(behaviour=hm.OneLeader("Z")), batch=1), fresh=True
+        )
+    assert hm.open_study(three_done).complete
+    with pytest.raises(hm.DataError, match="fresh beside a market"):
+        hm.run(three_feeders, QUICK, fresh=True)
+
+
+def test_what_is_forgotten(three_done):
+    """Arrays of networks, too; what is not ours stays."""
+    inputs = three_done / "inputs"
+    inputs.mkdir()
+    (inputs / "batch-00000.nc").write_text("")
+    forget(three_done)
+    assert not inputs.exists()
+    assert read_manifest(three_done).plan is None
+    inputs.mkdir()
+    (inputs / "my.nc").write_text("")
+    forget(three_done)
+    assert (inputs / "my.nc").exists()
 
 
 @pytest.mark.parametrize("phase", [LocalJob, FinalJob])
@@ -119,6 +145,52 @@ def test_fewer_feeders_leave_no_ghosts(three_feeders, three_done):
     results = hm.run(study(three_done, two))
     assert results.feeders == ("a", "b")
     assert_same(hm.run(two, QUICK), results)
+
+
+@pytest.mark.parametrize("way", ["a file", "a file above", "read-only"])
+def test_a_folder_that_cannot_be_written(three_feeders, tmp_path, monkeypatch, way):
+    folder = place = tmp_path / "results"
+    if way == "read-only":  # whatever the user may do here
+
+        def refuse(path, *args, **kwargs):
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(type(folder), "open", refuse)
+        place = folder / LOCK
+    else:
+        folder.write_text("")
+        folder = folder / "below" if way == "a file above" else folder
+    with pytest.raises(hm.StudyError) as caught:
+        hm.run(study(folder, three_feeders))
+    assert str(place) in caught.value.where
+    assert "can be made and written" in caught.value.remedy
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_another_study_is_not_overwritten(three_done, three_feeders):
+    other = hm.ReplicatedCase("two_bus", 2)
+    before = {path: path.read_bytes() for path in three_done.rglob("*") if path.is_file()}
+    with pytest.raises(hm.StudyError) as caught:
+        hm.run(study(three_done, other))
+    assert "of other feeders: a, b, c" in caught.value.what
+    assert caught.value.where == str(three_done)
+    assert before == {path: path.read_bytes() for path in three_done.rglob("*") if path.is_file()}
+    assert hm.run(study(three_done, other), fresh=True).feeders == other.names
+    assert not (three_done / "local" / "batch-00002.nc").exists()
+    with pytest.raises(hm.StudyError):
+        hm.run(study(three_done, three_feeders))
+
+
+def test_what_no_plan_names_is_deleted(three_feeders, three_done):
+    local = three_done / "local"
+    ours = [local / ".batch-00000.nc.12.part", three_done / ".tso.nc.12.part", local / "batch-00002.nc"]
+    theirs = [local / "batch-00002.txt", local / ".notes.part", three_done / "batch-00009.nc"]
+    for path in (*ours[:2], *theirs):
+        path.write_text("")
+    hm.run(study(three_done, three_feeders.of_feeders(["a", "b"])))
+    assert not any(path.exists() for path in ours)
+    assert all(path.exists() for path in theirs)
+    assert not (three_done / "final" / "batch-00002.nc").exists()
 
 
 def test_one_run_at_a_time(three_feeders, tmp_path):

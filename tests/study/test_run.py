@@ -47,6 +47,13 @@ def test_a_part_is_the_market_of_its_feeders(three_feeders):
     assert caught.value.faults[0].found == "z"
 
 
+def test_a_leader_that_nobody_knows(three_feeders):
+    """Refused before the client is asked for anything."""
+    with pytest.raises(hm.DataError) as caught:
+        hm.run(three_feeders, hm.Options(behaviour=hm.OneLeader("Z")), client=object())
+    assert (caught.value.faults[0].found, caught.value.faults[0].expected) == ("'Z'", "one of A, B")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_cluster_changes_nothing(three_feeders):
     from distributed import Client

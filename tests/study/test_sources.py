@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import hiermarket as hm
+from hiermarket.study import market_file
 from hiermarket.study.digest import digest
 from hiermarket.study.example import write_example
+from hiermarket.study.market_file import kept_market
 from hiermarket.study.replicated import stretched
-from hiermarket.study.source import InMemory, MarketSource
+from hiermarket.study.source import InMemory, KnowsBsps, MarketSource
 
 PERIODS = pd.date_range("2026-01-01", periods=2, freq="h")
 
@@ -88,6 +92,25 @@ def test_networks_are_read_once(files, tmp_path, monkeypatch):
         files.parcel(["north", "south"], kept)
 
 
+@pytest.mark.parametrize("other", ["bytes", "hiermarket", "pypsa", "key"])
+def test_arrays_of_networks_that_are_not_what_was_written_are_made_anew(files, tmp_path, monkeypatch, other):
+    kept = tmp_path / "batch-00000.nc"
+    files.parcel(["north"], kept)
+    made, written = files.fingerprint(["north"]), kept.read_bytes()
+    assert kept_market(kept, made) is not None
+    if other == "bytes":  # one number of it, of the same size
+        kept.write_bytes(written[:-9] + bytes([written[-9] ^ 1]) + written[-8:])
+    elif other == "key":
+        kept.with_suffix(".key").unlink()
+    else:
+        known = market_file.version
+        monkeypatch.setattr(market_file, "version", lambda name: "0" if name == other else known(name))
+    assert kept_market(kept, made) is None
+    files.parcel(["north"], kept)
+    assert kept_market(kept, made) is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["batch-00000.key", "batch-00000.nc"]
+
+
 def test_one_table_or_one_for_each_feeder(files, tmp_path):
     rows = [pd.read_csv(str(files.bids).format(feeder=name)).assign(feeder=name) for name in files.names]
     pd.concat(rows).to_csv(tmp_path / "bids.csv", index=False)
@@ -143,3 +166,44 @@ def test_fingerprints_tell_values_apart():
     assert digest(hm.SafeBox()) != digest(hm.MaximumRegulation())
     with pytest.raises(TypeError):
         digest(object())
+
+
+def _hung(files, **interface):
+    """The source of the example, with other interfaces."""
+    return dataclasses.replace(files, transmission=dataclasses.replace(files.transmission, interface=interface))
+
+
+def test_every_interface_is_checked(files):
+    """Not only that of the first feeder, which is east."""
+    wrong = _hung(files, east="13", north="nowhere", south="114")
+    with pytest.raises(hm.DataError) as caught:
+        wrong.side()
+    found = [(fault.where, fault.found) for fault in caught.value.faults]
+    assert found == [
+        ("transmission.interface of north", "'nowhere'"),
+        ("transmission.interface of south", "'114'"),
+    ]
+    assert [fault.remedy for fault in caught.value.faults] == ["Correct it.", "Is '14' meant?"]
+
+
+def test_interfaces_of_other_names_are_told_with_all_else(files):
+    with pytest.raises(hm.DataError) as caught:
+        _hung(files, east="13", nort="14", south="99")
+    assert [fault.found for fault in caught.value.faults] == ["'nort'", "none for north", "'99'"]
+    assert caught.value.faults[0].remedy == "Is 'north' meant?"
+
+
+def test_the_rest_of_the_tso_is_told_with_the_interfaces(files, tmp_path):
+    bids = pd.read_csv(files.transmission.bids, dtype={"bus": str})
+    bids.assign(bus=bids["bus"].replace(bids["bus"].iloc[0], "far")).to_csv(tmp_path / "bids.csv", index=False)
+    own = dataclasses.replace(
+        files.transmission, bids=tmp_path / "bids.csv", interface={**files.transmission.interface, "south": "99"}
+    )
+    with pytest.raises(hm.DataError) as caught:
+        dataclasses.replace(files, transmission=own).side()
+    assert [fault.found for fault in caught.value.faults] == ["'99'", "far"]
+
+
+def test_who_bids(files):
+    assert files.bsps == hm.ReplicatedCase("ieee33", 2).bsps
+    assert isinstance(files, KnowsBsps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ def test_a_study_is_the_chain(on_a_grid, grid_chain, tmp_path, batch):
     assert results.missing == results.failures == results.failed == ()
     assert_same(grid_chain, results)
     assert [step.phase for step in told if step.batches == step.of_batches] == list(Phase)
-    assert str(told[0]) == f"local: 0 of {-(-3 // batch)} batches, 0 feeders"
+    assert str(told[0]) == f"Distribution markets: 0 of {'1 batch' if batch == 3 else '2 batches'}, 0 feeders"
     assert told[1].rate > 0
     assert np.isfinite(told[1].left)
 
@@ -53,6 +54,23 @@ def test_a_leader_bids_in_a_study_too(three_feeders, tmp_path):
     np.testing.assert_allclose(found.values, wanted["offer_price"].sel(bid=bids).values, atol=1e-6)
     # nobody leads in c
     assert set(results["bidding"].flat["bid_feeder"].values) == {"a", "b"}
+
+
+class _Silent(MarketSource):
+    """A source that cannot tell who bids."""
+
+    bsps = ()
+
+
+@pytest.mark.parametrize("source", [MarketSource, _Silent])
+def test_a_leader_that_nobody_knows(three_feeders, tmp_path, source):
+    options = hm.Options(behaviour=hm.OneLeader("AA"), grid=QUICK.grid)
+    with pytest.raises(hm.DataError) as caught:
+        hm.run(hm.Study(source(three_feeders), tmp_path, options=options, batch=1))
+    (fault,) = caught.value.faults
+    assert (fault.found, fault.expected, fault.remedy) == ("'AA'", "one of A, B", "Is 'A' meant?")
+    # told before anything is computed, where that is possible
+    assert (tmp_path / "local").exists() == (source is _Silent)
 
 
 def test_labels_select_from_lazily_opened_arrays(grid_chain, grid_done):
@@ -87,13 +105,36 @@ def test_labels_that_are_not_there(grid_done):
         results["clearing"].sel(feeder="z", bsp="A", buss="4")
     assert [fault.where for fault in caught.value.faults] == ["sel(feeder)", "sel"]
     assert caught.value.faults[0].found == "z"
+    assert caught.value.faults[0].expected == "labels such as a, b, c"
     assert "'bus'" in caught.value.faults[1].remedy
+    with pytest.raises(hm.DataError) as caught:
+        results["clearing"].sel(bus="44")
+    assert "Is '4' meant?" in caught.value.faults[0].remedy
+    with pytest.raises(hm.DataError) as caught:
+        results["clearing"]["activatoin"]
+    assert caught.value.faults[0].remedy == "Is 'activation' meant?"
     with pytest.raises(hm.DataError) as caught:
         results["clearin"]
     assert "'clearing'" in caught.value.faults[0].remedy
     with pytest.raises(hm.DataError) as caught:
         results["bidding"]
     assert "tso" in caught.value.faults[0].expected
+
+
+def test_what_is_of_all_feeders_is_not_of_some(grid_done):
+    settlement = hm.open_study(grid_done)["settlement"]
+    assert "profit" not in settlement.sel(feeder="b").flat
+    assert "payment" in settlement.sel(feeder="b").flat
+    assert settlement.sel(bsp="A")["profit"].sizes["bsp"] == 1
+
+
+def test_a_study_says_what_it_is(three_feeders, grid_done, tmp_path):
+    whole = hm.Study(three_feeders, tmp_path, batch=2)
+    assert repr(whole) == f"<Study of 3 feeders (a, b, c) in {tmp_path}: Truthful, SafeBox; feeders in a batch: 2>"
+    assert "as many as fit" in repr(hm.Study(three_feeders, tmp_path))
+    said = repr(hm.open_study(grid_done))
+    wanted = f"<StudyResults of 3 feeders in {grid_done}: 3 of 3 batches, complete, no feeder missing; stages: input, "
+    assert said.startswith(wanted)
 
 
 def test_no_study_in_a_folder(tmp_path):
@@ -134,10 +175,12 @@ def test_a_batch_that_always_fails(three_feeders, tmp_path, monkeypatch, where):
     with pytest.raises(hm.BatchesFailedError) as caught:
         hm.run(hm.Study(source, tmp_path, options=QUICK, batch=1))
     failure = caught.value.failures[0]
-    assert (failure.batch, failure.feeders, failure.phase) == (1, ("b",), "local")
+    assert (failure.batch, failure.feeders, failure.phase) == (1, ("b",), "Distribution markets")
+    assert "Distribution markets, batch 1 (b): " in str(caught.value)
     assert "No such grid" in failure.reason
     results = hm.open_study(tmp_path)
     assert not results.complete
+    assert "0 of 3 batches, not at its end, without a, b, c; stages: input, " in repr(results)
     assert results.failures == caught.value.failures
     assert results.stages == ("input", "clearing", "forwarded", "baseline")
     assert list(results["clearing"].flat["feeder"].values) == ["a", "c"]
@@ -189,6 +232,20 @@ def test_a_period_without_a_clearing_sinks_nothing_else(tmp_path):
         results["clearing"].sel(feeder="a").flat["activation"].compute(), alone.clearing.flat["activation"], atol=1e-9
     )
     assert hm.study_report(results)[-1].title.plain == "Without a clearing"
+
+
+@pytest.mark.parametrize(("deficit", "why"), [(0.0, "(C0 ≤ 0)"), (9.0, "energy is not served")])
+def test_why_there_is_no_saving(tmp_path, deficit, why):
+    """Nothing to balance, or 9 MW where the bids and the TBM have 1.4: no saving, and the reason below the table."""
+    market = market_of({"a": 2, "b": 2})
+    need = market.imbalance * 0.0
+    need.loc[{"bus": [label for label in need["bus"].values if label.endswith("2")]}] = deficit
+    tbm = market.tbm.assign(tbm_limit=xr.full_like(market.tbm["tbm_limit"], 0.5))
+    results = hm.run(hm.Study(dataclasses.replace(market, imbalance=need, tbm=tbm), tmp_path, options=QUICK))
+    assert bool(results["indicators"].flat["saving"].isnull().all())
+    note = str(hm.study_report(results)[1].caption)
+    assert note.endswith(f"{why}.")
+    assert "A saving is undefined (-) where " in note
 
 
 def test_a_study_is_checked(three_feeders, tmp_path):

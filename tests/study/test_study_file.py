@@ -66,6 +66,17 @@ def test_every_fault_at_once(tmp_path):
     assert "'truthful' or 'as-bid'" in faults["options.behaviour"].expected
 
 
+@pytest.mark.parametrize("behaviour", ["truthful", "as-bid"])
+def test_a_leader_and_another_behaviour(tmp_path, behaviour):
+    text = CASE + f'[options]\nleader = "A"\nbehaviour = "{behaviour}"\nundo = 1\n'
+    with pytest.raises(hm.DataError):  # undo is told before
+        hm.read_study(written(tmp_path, text))
+    with pytest.raises(hm.DataError) as caught:
+        hm.read_study(written(tmp_path, text.replace("undo = 1", "undo = true")))
+    (fault,) = caught.value.faults
+    assert (fault.where, fault.found) == ("study.toml, options", f"behaviour '{behaviour}' beside leader 'A'")
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -107,4 +118,6 @@ def test_the_example(tmp_path):
     text = TEXT.replace('"feeders/*.nc"', table).replace('"tbm_prices.csv"', "{ up = 60, down = 20 }")
     with pytest.raises(hm.DataError) as caught:
         hm.read_study(written(file.parent, text))
-    assert caught.value.faults[0].found == "south"  # its imbalance
+    places = [fault.where for fault in caught.value.faults]
+    assert places == ["transmission.interface", "imbalance (imbalance.csv)"]
+    assert all("south" in fault.found for fault in caught.value.faults)

@@ -109,7 +109,10 @@ class LinearGrid:
         return State(w, p, q, at_root + self._leaving(p))
 
     def factors(self) -> Floats:
-        """Return (2, bus, period): MW that the interface flow falls per MW and per Mvar injected at each bus."""
+        """Return (2, bus, period): MW that the interface flow falls per MW and per Mvar injected at each bus.
+
+        1 and 0 at the roots.
+        """
         # (20)  φ_root = (1, 0),  φ_n = G_n' φ_m
         found = np.zeros_like(self.slope)
         found[0, self.roots] = 1.0

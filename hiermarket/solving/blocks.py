@@ -256,8 +256,12 @@ class BlockSolver:
 
     def __post_init__(self) -> None:
         known = self.block_of_column
-        self.block_of_column = components(self.program) if known is None else known
-        self._cut = _Cut(self.program, self.block_of_column)
+        self._cut = _Cut(self.program, components(self.program) if known is None else known)
+
+    @property
+    def of_column(self) -> Ints:
+        """The block of each column."""
+        return self._cut.block_of_column
 
     @property
     def count(self) -> int:

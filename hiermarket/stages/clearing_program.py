@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from scipy.sparse import coo_array, csr_array
 
-from hiermarket.labels import BUS, FEEDER, PERIOD
+from hiermarket.labels import BID, BUS, FEEDER, PERIOD
 from hiermarket.network.lindistflow import loss_coefficients
 from hiermarket.network.losses import lossless
 from hiermarket.schema import bare, positions
@@ -47,6 +47,8 @@ class ClearingProgram:
         Where the coefficients of P, Q and w_m of the term stand in ``program.matrix.data``.
     interface : int array (feeder, period)
         Rows of the balances at the interface.
+    case : int array (n,)
+        Feeder and period of every column, as a position in a raveled (feeder, period) array.
     """
 
     model: linopy.Model
@@ -57,6 +59,7 @@ class ClearingProgram:
     weight: Floats
     entry: Ints
     interface: Ints
+    case: Ints
 
     def at(self, losses: LossTerms, scheduled_import: xr.DataArray) -> Program:
         """Return the program of one pass.
@@ -118,6 +121,7 @@ def read_clearing(market: BalancingMarket, grid: LinDistFlow) -> ClearingProgram
             weight=weight,
             entry=_entries(matrix, row, columns[:, branch]),
             interface=np.searchsorted(program.rows, at_root),
+            case=_cases(model, market, program.columns),
         )
 
 
@@ -132,6 +136,23 @@ def _columns(model: linopy.Model, market: BalancingMarket, program: Program) -> 
         for label, where in zip(labels, at.values(), strict=True)
     ]
     return np.searchsorted(program.columns, np.stack(found))
+
+
+def _cases(model: linopy.Model, market: BalancingMarket, columns: Ints) -> Ints:
+    """Return the feeder and period of every column, as a position in a raveled (feeder, period) array."""
+    names, bids = market.feeder_names, market.bids.data
+    owner = {BUS: market.feeders.feeder_of, BID: pd.Series(bids.bid_feeder.values, index=bids.indexes[BID])}
+    case = np.zeros(len(columns), dtype=np.int64)
+    for name in model.variables:
+        variable = model.variables[name]
+        dim = next(d for d in (FEEDER, BUS, BID) if d in variable.dims)
+        labels = variable.labels.transpose(dim, ..., PERIOD)
+        of = labels.indexes[dim]
+        feeder = np.asarray(positions(names, of if dim == FEEDER else owner[dim].loc[of].to_numpy()))
+        periods = len(market.periods)
+        at = (feeder * periods).reshape(-1, *[1] * (labels.ndim - 1)) + np.arange(periods)
+        case[np.searchsorted(columns, labels.values)] = np.broadcast_to(at, labels.shape)
+    return case
 
 
 def _current_terms(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from hiermarket.errors import MarketWarning, some_labels
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hiermarket.market.balancing_market import BalancingMarket
-    from hiermarket.solving.program import Ints
 
 #: Number of each outcome in ``status``.
 STATUS = {outcome: number for number, outcome in enumerate(Outcome)}
@@ -188,26 +186,23 @@ class _Passes:
         if self._blocks is None:
             self._blocks = BlockSolver(program, self._solver)
         blocks = self._blocks
-        case = cases_of_columns(built.model, market, program.columns)
         asked = np.zeros(blocks.count, dtype=bool)
-        asked[np.asarray(blocks.block_of_column)[wanted.values.ravel()[case]]] = True
+        asked[blocks.of_column[wanted.values.ravel()[built.case]]] = True
         answers = blocks.solve(program, wanted=asked, then=built.ranks)
         self.work += answers.work
         write_back(built.model, program, answers.x, answers.dual, float(np.nansum(answers.objective)))
         codes = np.array([STATUS[outcome] for outcome in answers.outcome], dtype=np.int8)
         worst = np.zeros(wanted.size, dtype=np.int8)
-        np.maximum.at(worst, case, codes[answers.block_of_column])
+        np.maximum.at(worst, built.case, codes[answers.block_of_column])
         status = wanted.copy(data=worst.reshape(wanted.shape))
-        free = _unlimited(built, program, answers, case, wanted)
+        free = _unlimited(built, program, answers, wanted)
         return _values(built.model, market, stacked, free), status
 
 
-def _unlimited(
-    built: ClearingProgram, program: Program, answers: BlockAnswers, case: np.ndarray, like: xr.DataArray
-) -> xr.DataArray:
+def _unlimited(built: ClearingProgram, program: Program, answers: BlockAnswers, like: xr.DataArray) -> xr.DataArray:
     """Return the feeders and periods in whose LP no limit of the grid has a price, and no recourse a volume."""
     limited = np.zeros(like.size, dtype=bool)
-    model = built.model
+    model, case = built.model, built.case
     # the voltage of a root is given, not limited
     branches = model.constraints["Line-v_drop"].indexes[BUS]
     for name in ("Bus-v_sq", *RECOURSE):
@@ -233,23 +228,6 @@ def _where(of_case: xr.DataArray, market: BalancingMarket) -> dict[Hashable, xr.
     return found
 
 
-def cases_of_columns(model: linopy.Model, market: BalancingMarket, columns: Ints) -> Ints:
-    """Return the feeder and period of every column, as a position in a raveled (feeder, period) array."""
-    names, bids = market.feeder_names, market.bids.data
-    owner = {BUS: market.feeders.feeder_of, BID: pd.Series(bids.bid_feeder.values, index=bids.indexes[BID])}
-    case = np.zeros(len(columns), dtype=np.int64)
-    for name in model.variables:
-        variable = model.variables[name]
-        dim = next(d for d in (FEEDER, BUS, BID) if d in variable.dims)
-        labels = variable.labels.transpose(dim, ..., PERIOD)
-        of = labels.indexes[dim]
-        feeder = np.asarray(positions(names, of if dim == FEEDER else owner[dim].loc[of].to_numpy()))
-        periods = len(market.periods)
-        at = (feeder * periods).reshape(-1, *[1] * (labels.ndim - 1)) + np.arange(periods)
-        case[np.searchsorted(columns, labels.values)] = np.broadcast_to(at, labels.shape)
-    return case
-
-
 def _values(
     model: linopy.Model, market: BalancingMarket, stacked: ScreenedFeeders, unlimited: xr.DataArray
 ) -> xr.Dataset:
@@ -267,10 +245,8 @@ def _values(
     # where no limit counts, prices follow the rule of the merit order, also where the LP's dual is not unique
     by_rule = root_prices(stacked.stacks, a, g)
     owner = positions(market.feeder_names, market.feeders.feeder_of.to_numpy())
-    factor = stacked.stacks.factor.copy()
     roots = positions(buses, market.feeders.roots.to_numpy())
-    factor[1, roots] = 0.0
-    ruled = by_rule[owner] * factor
+    ruled = by_rule[owner] * stacked.stacks.factor
     free = unlimited & is_affordable(ruled, roots, market.rules.value_of_lost_load)
     nodal, reactive = (
         price.transpose(BUS, PERIOD).where(~_where(free, market)[BUS], by)

@@ -175,8 +175,6 @@ def _stacked(
     decided = (stacked & finite).reshape(shape[:2]) & kept & affordable
     for flow in (state.p, state.q):
         flow[linear.roots] = np.nan
-    # reactive power has no price at a root
-    prices[1, linear.roots] = 0.0
     on_bus = {
         "nodal_price": prices[0], "reactive_price": prices[1],
         "voltage": np.sqrt(np.maximum(state.w, 0.0)), "p_flow": state.p, "q_flow": state.q,

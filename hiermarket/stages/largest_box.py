@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from hiermarket.labels import BID, FEEDER, PERIOD, Direction
 from hiermarket.schema import bare, positions
-from hiermarket.solving.blocks import BlockSolver, Work
+from hiermarket.solving.blocks import Work, solve_blocks
 from hiermarket.solving.program import program_of, write_back
 from hiermarket.solving.sparse_rows import labelled
 
@@ -218,8 +218,7 @@ def largest(
         whole = [(1 * variable).sum() for variable in variables.values()]
         model.add_objective(whole[0] if len(whole) == 1 else whole[0] + whole[1], sense="max")
         program = program_of(model)
-        solver = BlockSolver(program, options)
-        answers = solver.solve(then=_cheapest_first(labels, market, price, program.columns))
+        answers = solve_blocks(program, options, then=_cheapest_first(labels, market, price, program.columns))
         of_column = answers.block_of_column
         answers.require(
             "The forwardable capability", lambda block: _name(block, labels, market, program.columns, of_column)

@@ -99,9 +99,7 @@ class LeaderProblem:
         offer = bare(answer["Stack-offer_price"]).reindex({BID: bids}).transpose(BID, PERIOD)
         root = (bare(answer.duals["Stack-balance"]) / bare(market.duration)).transpose(FEEDER, PERIOD).values
         state = linear.state(*(a.transpose(BUS, PERIOD).values for a in injections(market, activation.fillna(0.0))))
-        factor = linear.factors()
-        factor[1, linear.roots] = 0.0
-        price = root[linear.feeder] * factor
+        price = root[linear.feeder] * linear.factors()
         nowhere = ~self.unlimited.values[linear.feeder]
         on_bus = {
             "nodal_price": price[0], "reactive_price": price[1],

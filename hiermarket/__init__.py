@@ -8,7 +8,8 @@
     stage1 = hm.bid_strategically(market, "BSP 1")
     forwarded = hm.forward(stage1.market, stage1.clearing, method=hm.SafeBox())
     cleared = hm.clear_tso(stage1.market, stage1.clearing, forwarded)
-    settlement = hm.settle(stage1.market, stage1.clearing, cleared)
+    final = hm.disaggregate(stage1.market, stage1.clearing, forwarded, cleared)
+    settlement = hm.settle(stage1.market, stage1.clearing, cleared, final)
 
 Names are imported when they are first used: ``import hiermarket`` itself loads no library.
 """
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
     from hiermarket.errors import SolveError as SolveError
     from hiermarket.errors import StudyError as StudyError
     from hiermarket.market.balancing_market import BalancingMarket as BalancingMarket
-    from hiermarket.market.balancing_market import MarketRules as MarketRules
     from hiermarket.market.balancing_market import Transmission as Transmission
     from hiermarket.market.balancing_market import balancing_market as balancing_market
     from hiermarket.market.bids import bids as bids
     from hiermarket.market.cases import load_case as load_case
     from hiermarket.market.imbalance import tbm_of as tbm_of
+    from hiermarket.market.rules import ImbalancePricing as ImbalancePricing
+    from hiermarket.market.rules import MarketRules as MarketRules
+    from hiermarket.market.rules import Pricing as Pricing
     from hiermarket.market.storage import Storage as Storage
     from hiermarket.market.storage import energy_safe as energy_safe
     from hiermarket.network.from_pypsa import feeder_from_pypsa as feeder_from_pypsa
@@ -86,9 +89,10 @@ _HOME = {
     "CertificateError": "errors",
     "DataError": "errors",
     "HiermarketError": "errors",
+    "ImbalancePricing": "market.rules",
     "LinDistFlow": "network.losses",
     "Losses": "network.losses",
-    "MarketRules": "market.balancing_market",
+    "MarketRules": "market.rules",
     "MarketWarning": "errors",
     "MaximumRegulation": "stages.capability",
     "ModelError": "errors",
@@ -97,6 +101,7 @@ _HOME = {
     "OneLeader": "stages.coordination",
     "Options": "stages.coordination",
     "Progress": "study.progress",
+    "Pricing": "market.rules",
     "ReplicatedCase": "study.replicated",
     "SafeBox": "stages.capability",
     "SolveError": "errors",

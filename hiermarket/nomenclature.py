@@ -117,6 +117,7 @@ _ROWS: Final = (
     Quantity("baseline_overvoltage", "", _BUS, "p.u.", "AC voltage of the baseline above its upper limit, ≥ 0"),
     Quantity("baseline_overload", "", _BUS, "MVA", "AC apparent power of the baseline above the rating, ≥ 0"),
     # disaggregation
+    Quantity("change_price", "", _BID, "EUR/MWh", "What one MWh of the change is paid"),
     Quantity("final_activation", "a + z", _BID, "MW", "Activation after the TSO's clearing"),
     Quantity("delivered", "", _FEEDER, "MW", "Change of the interface flow that the change causes, by AC power flow"),
     Quantity("cleared_delivery", "", _FEEDER, "MW", "Change of the interface flow that the TSO has cleared"),

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.market.balancing_market import MarketRules, Transmission, balancing_market
+from hiermarket.market.balancing_market import Transmission, balancing_market
 from hiermarket.market.bids import bids
 from hiermarket.market.imbalance import tbm_of
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeder import Feeder, feeder_from_table
 from hiermarket.network.feeders import combine
 from hiermarket.network.grid import TransmissionGrid

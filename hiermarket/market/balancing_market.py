@@ -29,26 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hiermarket.market.rules import MarketRules
     from hiermarket.network.from_pypsa import PypsaNetwork
-
-
-@dataclass(frozen=True, slots=True)
-class MarketRules:
-    """Prices that bound the market; both are required.
-
-    Parameters
-    ----------
-    price_cap : float
-        Highest price of a bid [EUR/MWh].
-    value_of_lost_load : float
-        Price of what cannot be balanced [EUR/MWh]; above the size of every price and cost.
-    price_floor : float
-        Lowest price of a bid [EUR/MWh].
-    """
-
-    price_cap: float
-    value_of_lost_load: float
-    price_floor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

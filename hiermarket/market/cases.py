@@ -9,8 +9,9 @@ import pandas as pd
 
 from hiermarket.errors import DataError, Fault
 from hiermarket.labels import BUS, PERIOD
-from hiermarket.market.balancing_market import BalancingMarket, MarketRules, Transmission, balancing_market
+from hiermarket.market.balancing_market import BalancingMarket, Transmission, balancing_market
 from hiermarket.market.bids import bids
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.from_pypsa import feeder_from_pypsa, grid_from_pypsa, load_network
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hiermarket.market.balancing_market import MarketRules, Transmission
+    from hiermarket.market.balancing_market import Transmission
+    from hiermarket.market.rules import MarketRules
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,12 +102,12 @@ def _mean_price(price: np.ndarray, energy: np.ndarray) -> float:
 
 def _changed(chain: Chain, mine: np.ndarray) -> list[float | str]:
     """Energy up, down and undone, mean price and payment of the changes of some local bids."""
-    market, flat = chain.market, chain.cleared.flat
-    change = bare(flat.change)
+    market = chain.market
+    change = bare(chain.disaggregation.flat["change"])
     more = energy_of(change.clip(min=0.0), market)
     undone = energy_of(-change.clip(max=0.0), market)
     direction = market.bids.data.bid_direction.values
-    paid = by_bid(change_payment(market, chain.cleared))
+    paid = by_bid(change_payment(market, chain.disaggregation))
     moved = float((more + undone)[mine].sum())
     sign = market.bids.sign.values[:, None] * np.sign(by_bid(change))
     price = float((sign * paid)[mine].sum()) / moved if moved > NEGLIGIBLE else np.nan

@@ -79,7 +79,7 @@ def feeder_totals(chain: Chain) -> Totals:
     lost = float(((bare(local["unserved"]) + bare(local["spilled"])) * duration).sum())
     tbm = float((direction_sign() * bare(market.tbm["tbm_price"]) * bare(local["tbm_volume"]) * duration).sum())
     paid = float((duration * bare(market.bids.sign) * paid_price(market, local) * activation).sum())
-    extra = float(change_payment(market, chain.cleared).sum())
+    extra = float(change_payment(market, chain.disaggregation).sum())
     (bid, true), (final_bid, final_true) = _local_costs(market, activation), _local_costs(market, final)
     # a baseline without a power flow has no cost, not none
     alone = float(chain.baseline.flat["baseline_cost"].sum(skipna=False))

@@ -149,9 +149,9 @@ def common_stages(
     tell(STAGES[3])
     cleared = clear_tso(market, clearing, local.forwarded, solver=options.solver).require()
     tell(STAGES[4])
-    disaggregation = disaggregate(market, clearing, cleared)
+    disaggregation = disaggregate(market, clearing, local.forwarded, cleared)
     tell(STAGES[5])
-    settlement = settle(market, clearing, cleared)
+    settlement = settle(market, clearing, cleared, disaggregation)
     tell(STAGES[6])
     baseline = tbm_alone(market, grid=options.grid, solver=options.solver)
     return Chain(

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from hiermarket.labels import DIRECTION, Direction
+from hiermarket.labels import BID, DIRECTION, FEEDER, Direction
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze
 from hiermarket.stages.ac_check import ac_state, checked, injections
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.stages.capability import Forwarded
     from hiermarket.stages.dso_clearing import DsoClearing
     from hiermarket.stages.tso_clearing import TsoClearing
 
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
 class Disaggregation(Labelled):
     """What every local bid does in the end, checked by AC power flow.
 
-    Arrays: ``final_activation`` (bid), ``delivered, cleared_delivery`` (feeder) and the
+    Arrays: ``change, change_price, final_activation`` (bid), ``delivered, cleared_delivery`` (feeder) and the
     AC check ``ac_voltage, undervoltage, overvoltage, overload`` (bus), ``ac_loss,
     ac_mismatch, ac_converged`` (feeder), each by period; units as in the nomenclature.
     """
 
 
-def disaggregate(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing) -> Disaggregation:
+def disaggregate(
+    market: BalancingMarket, clearing: DsoClearing, forwarded: Forwarded | None, cleared: TsoClearing
+) -> Disaggregation:
     """Turn the TSO's clearing into activations of the local bids and check the grids.
 
     Parameters
@@ -37,6 +40,8 @@ def disaggregate(market: BalancingMarket, clearing: DsoClearing, cleared: TsoCle
         Grids, bids, imbalance.
     clearing : DsoClearing
         Activations of stage 1.
+    forwarded : Forwarded or None
+        What the DSOs have forwarded; None for nothing.
     cleared : TsoClearing
         Changes that the TSO has cleared.
 
@@ -48,7 +53,8 @@ def disaggregate(market: BalancingMarket, clearing: DsoClearing, cleared: TsoCle
         period without one of the TSO changes nothing.
     """
     before = bare(clearing.flat.activation).fillna(0.0)
-    after = before + bare(cleared.flat.change).fillna(0.0)
+    change, price = (array.sel({BID: before.indexes[BID]}) for array in _changes(cleared))
+    after = before + change.fillna(0.0)
     recourse = clearing.recourse.fillna(0.0)
     state = ac_state(market, *injections(market, after, recourse))
     up, down = (bare(clearing.flat.tbm_volume.sel({DIRECTION: d.value}, drop=True)) for d in Direction)
@@ -61,6 +67,8 @@ def disaggregate(market: BalancingMarket, clearing: DsoClearing, cleared: TsoCle
     planned = imported - bare(cleared.flat.cleared_delivery)
     flat = xr.Dataset(
         {
+            "change": change,
+            "change_price": price,
             "final_activation": after.where(clearing.flat.activation.notnull()),
             "delivered": delivered,
             "cleared_delivery": bare(cleared.flat.cleared_delivery),
@@ -72,3 +80,12 @@ def disaggregate(market: BalancingMarket, clearing: DsoClearing, cleared: TsoCle
         **market.feeders.data[list(BUS_COORDS)].coords,
     }
     return Disaggregation(flat=freeze(describe(flat.assign_coords(coords))))
+
+
+def _changes(cleared: TsoClearing) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return the change of every bid [MW] and what one MWh of it is paid [EUR/MWh], of bids forwarded singly."""
+    flat = cleared.flat
+    hung = xr.DataArray(flat["bid_feeder"].values, dims=BID, coords={BID: flat.indexes[BID]})
+    # λ^T (φ_1 + τ φ_2): one MW of the bid is so many at the interface                       [EUR/MWh]
+    price = bare(flat["interface_price"]).sel({FEEDER: hung}).drop_vars(FEEDER) * bare(flat["interface_factor"])
+    return bare(flat["change"]), price

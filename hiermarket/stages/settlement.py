@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.market.tso_side import TsoSide
     from hiermarket.solving.program import Floats
+    from hiermarket.stages.disaggregation import Disaggregation
     from hiermarket.stages.dso_clearing import DsoClearing
     from hiermarket.stages.tso_clearing import TsoClearing
 
@@ -75,7 +76,9 @@ class Settlement:
         return Settlement(freeze(describe(self.data.drop_dims(ACCOUNT).assign(payment=together(self.data["payment"])))))
 
 
-def settle(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing) -> Settlement:
+def settle(
+    market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing, disaggregation: Disaggregation
+) -> Settlement:
     """Settle both markets, pay-as-cleared at nodal prices.
 
     Parameters
@@ -86,8 +89,9 @@ def settle(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing)
         The distribution markets: every bid is paid σ (λ + τκ) a Δ, imbalance pays λ I Δ,
         and what is not served is paid back at λ.
     cleared : TsoClearing
-        The transmission market: changes are paid at the interface's price times their
-        interface factor, transmission bids at the price of their bus.
+        The transmission market: its bids are paid the price of their bus.
+    disaggregation : Disaggregation
+        What the local bids change for it, and at which prices.
 
     Returns
     -------
@@ -97,7 +101,9 @@ def settle(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing)
         congestion and losses, and for the TSO the difference between the price π^T at
         which DSOs buy and the price of the interface.
     """
-    return join_settlements([settle_feeders(market, clearing, cleared), settle_grid(market.tso_side, cleared)])
+    return join_settlements(
+        [settle_feeders(market, clearing, cleared, disaggregation), settle_grid(market.tso_side, cleared)]
+    )
 
 
 def join_settlements(parts: Sequence[Settlement]) -> Settlement:
@@ -118,7 +124,9 @@ def join_settlements(parts: Sequence[Settlement]) -> Settlement:
     return Settlement(freeze(describe(xr.Dataset({"payment": payment, "profit": profit}))))
 
 
-def settle_feeders(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing) -> Settlement:
+def settle_feeders(
+    market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing, disaggregation: Disaggregation
+) -> Settlement:
     """Settle the distribution markets of some feeders and what they exchange with the TSO.
 
     Parameters
@@ -129,6 +137,8 @@ def settle_feeders(market: BalancingMarket, clearing: DsoClearing, cleared: TsoC
         Their cleared markets.
     cleared : TsoClearing
         What the transmission market says of these feeders (`TsoClearing.of_feeders`).
+    disaggregation : Disaggregation
+        What their bids change for it, and at which prices.
 
     Returns
     -------
@@ -160,8 +170,7 @@ def settle_feeders(market: BalancingMarket, clearing: DsoClearing, cleared: TsoC
     rent = charged - back - activated - bought
     book.book(Item.LOSSES, [*dso, *losses], np.concatenate([-rent, rent]))
 
-    # Δ σ λ^T φ z                                                                       [EUR]
-    changed = _by(BID, change_payment(market, cleared))
+    changed = _by(BID, change_payment(market, disaggregation))
     forwarded = sums(changed, bsp, len(bsps))
     if bsps:
         book.book(Item.FORWARDED, [TSO, *providers], np.concatenate([-forwarded.sum(axis=0, keepdims=True), forwarded]))
@@ -171,8 +180,7 @@ def settle_feeders(market: BalancingMarket, clearing: DsoClearing, cleared: TsoC
     book.pay(Item.RENT, TSO, of_kind(Kind.RENT), worth - forwarded.sum(axis=0))
 
     # Δ σ c (a + z)                                                                     [EUR]
-    change = bare(cleared.flat["change"]).sel({BID: data.indexes[BID]})
-    final = activation.fillna(0.0) + change.fillna(0.0)
+    final = bare(disaggregation.flat["final_activation"]).sel({BID: data.indexes[BID]}).fillna(0.0)
     spent = sums(_by(BID, bare(market.bids.sign) * bare(data["cost"]) * final) * duration, bsp, len(bsps))
     profit = xr.DataArray(
         earned + forwarded - spent,
@@ -255,10 +263,11 @@ def settle_grid(side: TsoSide, cleared: TsoClearing) -> Settlement:
     return Settlement(freeze(describe(xr.Dataset({"payment": book.array(), "profit": nobody}))))
 
 
-def change_payment(market: BalancingMarket, cleared: TsoClearing) -> xr.DataArray:
-    """Return what every bid receives for its change, (bid, period) [EUR]: σ λ^T φ z Δ."""
-    flat, data = cleared.flat, market.bids.data
-    hung = xr.DataArray(data["bid_feeder"].values, dims=BID, coords={BID: data.indexes[BID]})
-    price = bare(flat["interface_price"]).sel({FEEDER: hung}).drop_vars(FEEDER)
-    factor, change = (bare(flat[name]).sel({BID: data.indexes[BID]}) for name in ("interface_factor", "change"))
-    return (bare(market.duration) * bare(market.bids.sign) * price * factor * change).transpose(BID, PERIOD)
+def change_payment(market: BalancingMarket, disaggregation: Disaggregation) -> xr.DataArray:
+    """Return what every bid receives for its change, (bid, period) [EUR]: σ z times what one MWh is paid, Δ."""
+    data = market.bids.data
+    change, price = (
+        bare(disaggregation.flat[name]).sel({BID: data.indexes[BID]}) for name in ("change", "change_price")
+    )
+    # Δ σ λ z                                                                           [EUR]
+    return (bare(market.duration) * bare(market.bids.sign) * price * change).transpose(BID, PERIOD)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import xarray as xr
 
 from hiermarket.labels import BUS, PERIOD
-from hiermarket.market.balancing_market import BalancingMarket, MarketRules, Transmission
+from hiermarket.market.balancing_market import BalancingMarket, Transmission
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeders import Feeders
 from hiermarket.study.digest import digest, digest_of_file
 from hiermarket.study.manifest import FORMAT

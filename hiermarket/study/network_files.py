@@ -15,10 +15,11 @@ import xarray as xr
 
 from hiermarket.errors import DataError, Fault, MarketWarning, meant, some_labels
 from hiermarket.labels import BID, BSP, BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD
-from hiermarket.market.balancing_market import MarketRules, Transmission, balancing_market
+from hiermarket.market.balancing_market import Transmission, balancing_market
 from hiermarket.market.bids import TRANSMISSION
 from hiermarket.market.bids import bids as read_bids
 from hiermarket.market.imbalance import tbm_of
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeders import combine
 from hiermarket.network.from_pypsa import feeder_from_pypsa, grid_from_pypsa, load_network
 from hiermarket.schema import raise_together

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from hiermarket.errors import DataError, Fault, some_labels
-from hiermarket.market.balancing_market import MarketRules
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.losses import LinDistFlow, Losses
 from hiermarket.schema import unknown_names
 from hiermarket.stages.capability import MaximumRegulation, SafeBox

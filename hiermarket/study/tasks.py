@@ -136,14 +136,15 @@ class FinalJob:
         clearing, forwarded, alone = read_local(self.local, self.options)
         price = bare(clearing.flat["price"]).sel({BID: market.bids.data.indexes[BID]})
         market = market.with_bids(market.bids.data.assign(price=price))
+        disaggregation = disaggregate(market, clearing, forwarded, self.cleared)
         chain = Chain(
             market=market,
             bidding=(),
             clearing=clearing,
             forwarded=forwarded,
             cleared=self.cleared,
-            disaggregation=disaggregate(market, clearing, self.cleared),
-            settlement=settle_feeders(market, clearing, self.cleared),
+            disaggregation=disaggregation,
+            settlement=settle_feeders(market, clearing, self.cleared, disaggregation),
             baseline=Baseline(alone.flat, cleared=self.baseline),
             options=self.options,
         )

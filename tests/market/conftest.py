@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from hiermarket.market.balancing_market import MarketRules, balancing_market
+from hiermarket.market.balancing_market import balancing_market
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeder import feeder_from_table
 
 PERIODS = pd.date_range("2026-01-01", periods=2, freq="h")

@@ -9,9 +9,10 @@ import pytest
 import xarray as xr
 
 from hiermarket.errors import DataError, MarketWarning
-from hiermarket.market.balancing_market import MarketRules, Transmission
+from hiermarket.market.balancing_market import Transmission
 from hiermarket.market.bids import bids
 from hiermarket.market.imbalance import tbm_of
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeders import combine
 from hiermarket.network.grid import TransmissionGrid
 from tests.market.conftest import PERIODS

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from hiermarket.market.balancing_market import BalancingMarket, MarketRules, balancing_market
+from hiermarket.market.balancing_market import BalancingMarket, balancing_market
 from hiermarket.market.cases import load_case
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.stages.coordination import Chain, Options, Truthful, run_chain

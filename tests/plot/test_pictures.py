@@ -8,7 +8,8 @@ from matplotlib.colors import to_hex
 
 from hiermarket import plot
 from hiermarket.errors import DataError
-from hiermarket.market.balancing_market import MarketRules, balancing_market
+from hiermarket.market.balancing_market import balancing_market
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.plot.style import COLOURS, label

@@ -84,7 +84,8 @@ def test_attributes_are_json(random_run, random_tree):
     assert options["forwarding"] == {"kind": "SafeBox", "undo": True, "corner_passes": 1}
     assert options["grid"] == {"kind": "LinDistFlow", "loss_passes": 1, "losses": "linearised", "sides": 12}
     rules = json.loads(random_tree.attrs["rules"])
-    assert rules == {"price_cap": 120.0, "price_floor": 0.0, "value_of_lost_load": 1000.0}
+    prices = {"price_cap": 120.0, "price_floor": 0.0, "value_of_lost_load": 1000.0}
+    assert rules == {**prices, "pricing": "nodal", "imbalance_pricing": "single"}
     versions = json.loads(random_tree.attrs["versions"])
     assert versions["linopy"] == version("linopy")
     assert versions["hiermarket"] == version("hiermarket")

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from hiermarket.market.balancing_market import MarketRules, balancing_market
+from hiermarket.market.balancing_market import balancing_market
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, linearise, lossless

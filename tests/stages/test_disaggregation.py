@@ -59,7 +59,7 @@ def test_delivered_differs_from_cleared_by_second_order():
                 data=share * delivery(market, forwarded).values
             ),
         )  # fmt: skip
-        found = disaggregate(market, clearing, dataclasses.replace(cleared, flat=flat)).flat
+        found = disaggregate(market, clearing, forwarded, dataclasses.replace(cleared, flat=flat)).flat
         gaps.append(abs(found.delivered - found.cleared_delivery).values.ravel())
     large = gaps[0] > 1e-4
     assert large.sum() > 5
@@ -82,7 +82,7 @@ def test_without_losses_and_grid_exactly_what_was_cleared(m33_chain):
 def test_without_a_clearing_there_is_no_activation():
     market = with_an_impossible_feeder(NO_VOLTAGE, ["a", "x"])
     clearing = clear_dso(market, grid=LinDistFlow(0))
-    flat = disaggregate(market, clearing, clear_tso(market, clearing)).flat
+    flat = disaggregate(market, clearing, None, clear_tso(market, clearing)).flat
     gone = flat.bid_feeder == "x"
     assert flat.final_activation[gone].isnull().all()
     assert flat.final_activation[~gone].notnull().all()

@@ -8,7 +8,8 @@ import pytest
 import xarray as xr
 
 from hiermarket.errors import InfeasibleError, MarketWarning, NumericalError
-from hiermarket.market.balancing_market import MarketRules, balancing_market
+from hiermarket.market.balancing_market import balancing_market
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.losses import LinDistFlow, Losses
 from hiermarket.network.power_flow import power_flow

@@ -9,11 +9,13 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hiermarket.market.balancing_market import MarketRules, balancing_market
+from hiermarket.market.balancing_market import balancing_market
+from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.stages.accounts import bsp_account
 from hiermarket.stages.capability import SafeBox, forward
+from hiermarket.stages.disaggregation import disaggregate
 from hiermarket.stages.dso_clearing import clear_dso
 from hiermarket.stages.settlement import change_payment, join_settlements, settle, settle_feeders, settle_grid
 from hiermarket.stages.tso_clearing import clear_tso
@@ -27,7 +29,8 @@ def settled(market, grid, method=None):
     clearing = clear_dso(market, grid=grid)
     forwarded = forward(market, clearing, method=method or SafeBox(undo=True, corner_passes=1))
     cleared = clear_tso(market, clearing, forwarded)
-    return clearing, forwarded, cleared, settle(market, clearing, cleared)
+    final = disaggregate(market, clearing, forwarded, cleared)
+    return clearing, final, cleared, settle(market, clearing, cleared, final)
 
 
 @pytest.fixture(scope="module", params=["lossless", "lossy"])
@@ -147,8 +150,8 @@ def test_profit_is_payment_less_true_cost(many):
 
 
 def test_change_payment_of_one_bid(many):
-    market, _, _, cleared, _ = many
-    paid = change_payment(market, cleared)
+    market, _, final, cleared, _ = many
+    paid = change_payment(market, final)
     k = int(np.argmax(abs(cleared.flat.change.values).sum(axis=1)))
     one = market.bids.data.isel(bid=k)
     sign = 1 if one.bid_direction == "up" else -1
@@ -160,15 +163,23 @@ def test_change_payment_of_one_bid(many):
 # in parts
 
 
+def shares(market, clearing, final, cleared):
+    """The settlement of some feeders, by their names."""
+
+    def part_of(names):
+        part = market.of_feeders(names), of_feeders(clearing, names), cleared.of_feeders(names)
+        return settle_feeders(*part, of_feeders(final, names))
+
+    return part_of
+
+
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_parts_add_up_to_the_whole(many, seed):
-    market, clearing, _, cleared, whole = many
+    market, clearing, final, cleared, whole = many
+    part_of = shares(market, clearing, final, cleared)
     batches = random_split(market.feeder_names, np.random.default_rng(seed))
-    parts = [
-        settle_feeders(market.of_feeders(names), of_feeders(clearing, names), cleared.of_feeders(names))
-        for names in batches
-    ]
+    parts = [part_of(names) for names in batches]
     parts.append(settle_grid(market.tso_side, cleared))
     scale = float(abs(whole.data.payment).max())
     # each part balances by itself, and leaves no operator with anything
@@ -187,12 +198,10 @@ def test_parts_add_up_to_the_whole(many, seed):
 
 
 def test_batches_in_order_keep_the_order_of_accounts(many):
-    market, clearing, _, cleared, whole = many
+    market, clearing, final, cleared, whole = many
+    part_of = shares(market, clearing, final, cleared)
     names = list(market.feeder_names)
-    parts = [
-        settle_feeders(market.of_feeders(some), of_feeders(clearing, some), cleared.of_feeders(some))
-        for some in (names[:5], names[5:7], names[7:])
-    ]
+    parts = [part_of(some) for some in (names[:5], names[5:7], names[7:])]
     joined = join_settlements([*parts, settle_grid(market.tso_side, cleared)])
     assert list(joined.data.account.values) == list(whole.data.account.values)
     assert list(joined.data.bsp.values) == list(whole.data.bsp.values)

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hiermarket.errors import DataError, LimitReachedError
-from hiermarket.market.balancing_market import MarketRules, Transmission, balancing_market
+from hiermarket.market.balancing_market import Transmission, balancing_market
 from hiermarket.market.bids import bids
+from hiermarket.market.rules import MarketRules
 from hiermarket.market.tso_side import TsoSide, join_sides
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.grid import TransmissionGrid

@@ -94,6 +94,14 @@ _ROWS: Final = (
     Quantity("withheld", "", _BID, "MW", "Remaining volume, undo included, that the grid cannot carry"),
     Quantity("interface_factor", "", _BID, "1", "MW at the interface per MW injected by the bid (marginal losses)"),
     Quantity("forward_price", "π^F", _BID, "EUR/MWh", "Price at which the bid is forwarded"),
+    Quantity("step_price", "V'", (FEEDER, "step", DIRECTION, PERIOD), "EUR/MWh", "Price of the step of an offer curve"),
+    Quantity(
+        "step_volume",
+        "",
+        (FEEDER, "step", DIRECTION, PERIOD),
+        "MW",
+        "Volume of the step at the interface; up is more delivered, down is less",
+    ),
     # AC check of what is forwarded
     Quantity("corner_undervoltage", "", ("corner", *_BUS), "p.u.", "AC voltage below its limit at a corner of the box"),
     Quantity("corner_overvoltage", "", ("corner", *_BUS), "p.u.", "AC voltage above its limit at a corner of the box"),

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.coordination import OneLeader as OneLeader
     from hiermarket.stages.coordination import Options as Options
     from hiermarket.stages.coordination import Truthful as Truthful
+    from hiermarket.stages.correction import correct as correct
     from hiermarket.stages.disaggregation import disaggregate as disaggregate
     from hiermarket.stages.dso_clearing import clear_dso as clear_dso
     from hiermarket.stages.forwarding_methods import Corrective as Corrective
@@ -128,6 +129,7 @@ _HOME = {
     "clear_dso": "stages.dso_clearing",
     "clear_tso": "stages.tso_clearing",
     "comparison": "results.report",
+    "correct": "stages.correction",
     "disaggregate": "stages.disaggregation",
     "energy_safe": "market.storage",
     "feeder_from_pypsa": "network.from_pypsa",

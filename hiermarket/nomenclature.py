@@ -108,6 +108,7 @@ _ROWS: Final = (
     Quantity("corner_overload", "", ("corner", *_BUS), "MVA", "AC apparent power above its rating at a corner"),
     # transmission clearing
     Quantity("change", "z", _BID, "MW", "Change of the bid's activation by the TSO; < 0 undoes"),
+    Quantity("repaired", "", _FEEDER, "1", "Whether the DSO has repaired what the TSO had cleared"),
     Quantity("need", "W", ("grid_bus", PERIOD), "MW", "Balancing need of the TSO; > 0 is a deficit"),
     Quantity(
         "grid_price", "λ^T", ("grid_bus", PERIOD), "EUR/MWh", "Locational marginal price of the transmission grid"

@@ -76,7 +76,7 @@ def disaggregate(
     if forwarded is not None and isinstance(forwarded.method, OfferCurve):
         change, price, work = curve_changes(market, clearing, forwarded, cleared, solver or SolverOptions())
     else:
-        change, price = (array.sel({BID: before.indexes[BID]}) for array in _changes(cleared))
+        change, price = (array.sel({BID: before.indexes[BID]}) for array in _changes(cleared, clearing))
     after = before + change.fillna(0.0)
     recourse = clearing.recourse.fillna(0.0)
     state = ac_state(market, *injections(market, after, recourse))
@@ -105,10 +105,14 @@ def disaggregate(
     return Disaggregation(flat=freeze(describe(flat.assign_coords(coords))), work=work)
 
 
-def _changes(cleared: TsoClearing) -> tuple[xr.DataArray, xr.DataArray]:
+def _changes(cleared: TsoClearing, clearing: DsoClearing) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the change of every bid [MW] and what one MWh of it is paid [EUR/MWh], of bids forwarded singly."""
     flat = cleared.flat
     hung = xr.DataArray(flat["bid_feeder"].values, dims=BID, coords={BID: flat.indexes[BID]})
     # λ^T (φ_1 + τ φ_2): one MW of the bid is so many at the interface                       [EUR/MWh]
     price = bare(flat["interface_price"]).sel({FEEDER: hung}).drop_vars(FEEDER) * bare(flat["interface_factor"])
+    if "repaired" in flat:
+        # a repair is paid as bid
+        as_bid = bare(flat["repaired"]).sel({FEEDER: hung}).drop_vars(FEEDER)
+        price = price.where(~as_bid, bare(clearing.flat["price"]))
     return bare(flat["change"]), price

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import xarray as xr
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 #: By how much a limit may be exceeded before anything is repaired: ten times the LP's tolerance [p.u.², MVA].
 EXCESS = 1e-6
 
+#: What the TSO's second clearing decides anew.
+BOUGHT: Final = frozenset(
+    ("grid_price", "grid_activation", "grid_unserved", "grid_spilled", "grid_status", "line_flow", "interface_price")
+)
+
 
 def correct(
     market: BalancingMarket,
@@ -57,7 +62,8 @@ def correct(
     -------
     TsoClearing
         With the changes after the repair, ``repaired (feeder, period)``, and the bids of the
-        transmission grid that balance them; prices are those of the second clearing.
+        transmission grid that balance them; prices are those of the second clearing in the
+        periods in which a feeder was repaired.
 
     Raises
     ------
@@ -79,19 +85,25 @@ def correct(
     change = bare(cleared.flat["change"]).transpose(BID, PERIOD)
     moved = sign * np.nan_to_num(change.values)
     repaired = _exceeded(room, moved)
-    if repaired.any():
-        moved = _repair(market, room, moved, repaired, options)
+    coords = {FEEDER: market.feeder_names, PERIOD: market.periods}
+    of_feeders = xr.DataArray(repaired, dims=(FEEDER, PERIOD), coords=coords)
+    if not repaired.any():
+        return replace(cleared, flat=freeze(describe(cleared.flat.assign(repaired=of_feeders))))
+    moved = _repair(market, room, moved, repaired, options)
     delivered = _delivered(room, moved)
     offers = interface_offers(clearing, forwarded)
     again = clear_offers(market.tso_side, _without_bids(offers, delivered), solver=options)
-    names, periods = market.feeder_names, market.periods
-    coords = {FEEDER: names, PERIOD: periods}
-    flat = again.flat.assign(
-        change=change.copy(data=sign * moved).where(change.notnull()),
-        cleared_delivery=xr.DataArray(delivered, dims=(FEEDER, PERIOD), coords=coords),
-        repaired=xr.DataArray(repaired, dims=(FEEDER, PERIOD), coords=coords),
+    here = of_feeders.any(FEEDER)
+    flat = cleared.flat.assign(
+        {name: again.flat[name].where(here, cleared.flat[name]) for name in BOUGHT & set(again.flat)}
     )
-    return replace(again, flat=freeze(describe(flat)), work=cleared.work + again.work)
+    flat = flat.assign(
+        grid_status=flat["grid_status"].astype(cleared.flat["grid_status"].dtype),
+        change=change.copy(data=sign * moved).where(change.notnull()),
+        cleared_delivery=of_feeders.copy(data=delivered),
+        repaired=of_feeders,
+    )
+    return replace(cleared, flat=freeze(describe(flat)), work=cleared.work + again.work)
 
 
 def _exceeded(room: Room, moved: Floats) -> NDArray[np.bool_]:
@@ -125,8 +137,7 @@ def _repair(
     # (17)  min Σ π (U − D)   s.t.  y as near to what was cleared as the grid carries
     nearest = np.clip(asked, np.minimum(np.nan_to_num(lowest), 0.0), np.maximum(np.nan_to_num(highest), 0.0))
     answers = curve.solve(wanted, between=(nearest, nearest), ties=True)
-    up, down = (np.nan_to_num(curve.moves(answers.x, columns)) for columns in (curve.up, curve.down))
-    return np.where(repaired[room.feeder], up - down, moved)
+    return np.where(repaired[room.feeder], curve.injected(answers.x), moved)
 
 
 def _without_bids(offers: InterfaceOffers, delivered: Floats) -> InterfaceOffers:

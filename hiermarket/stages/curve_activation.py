@@ -76,7 +76,8 @@ def curve_changes(
         for name in ("cleared_delivery", "interface_price")
     )
     delivery = np.nan_to_num(delivery)
-    up, down = (_filled(room, np.maximum(sign * delivery, 0.0), way) for way, sign in ((0, 1.0), (1, -1.0)))
+    more, less = (_filled(room, np.maximum(sign * delivery, 0.0), way) for way, sign in ((0, 1.0), (1, -1.0)))
+    injected = more - less
     worth = price[room.feeder] * room.factor
     wanted = (room.limited & (np.abs(delivery) > NARROW)).ravel()[np.flatnonzero(room.limited.ravel())]
     work = Work(screened=int((~room.limited).sum()))
@@ -85,15 +86,14 @@ def curve_changes(
         of_case = np.nan_to_num(price).ravel()[curve.case], delivery.ravel()[curve.case]
         moved = curve.solve(wanted, between=(of_case[1], of_case[1]), ties=True)
         valued = curve.solve(wanted, price=of_case[0])
-        up, down = (
-            np.where(np.isnan(found), known, np.maximum(found, 0.0))
-            for known, found in ((up, curve.moves(moved.x, curve.up)), (down, curve.moves(moved.x, curve.down)))
-        )
+        solved = np.zeros_like(room.limited)
+        solved.ravel()[curve.case[wanted]] = True
+        injected = np.where(solved[room.feeder], curve.injected(moved.x), injected)
         worth = worth + _taken_by_limits(room, curve, valued.dual)
         work += moved.work + valued.work
     sign = bare(market.bids.sign)
     like = bare(clearing.flat["price"]).transpose(BID, PERIOD)
-    return (sign * like.copy(data=up - down)).transpose(BID, PERIOD), like.copy(data=worth), work
+    return (sign * like.copy(data=injected)).transpose(BID, PERIOD), like.copy(data=worth), work
 
 
 def _filled(room: Room, wanted: Floats, way: int) -> Floats:

@@ -177,9 +177,10 @@ class CurveProgram:
         answers = self.solver.solve(program, wanted=wanted, then=self.ranks if ties else ())
         return answers.require("The offer curve", self.names.__getitem__)
 
-    def moves(self, x: Floats, columns: Ints) -> Floats:
-        """Return values (bid, period) of some columns; NaN where there is none, or it was not solved."""
-        return np.where(columns >= 0, x[columns], np.nan)
+    def injected(self, x: Floats) -> Floats:
+        """Return U − D of every bid, (bid, period) [MW]: 0 where nothing can move, NaN where it was not solved."""
+        more, less = (np.where(at >= 0, x[at], 0.0) for at in (self.up, self.down))
+        return more - less
 
 
 def curve_program(market: BalancingMarket, room: Room, options: SolverOptions) -> CurveProgram:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from enum import StrEnum
+from typing import Final, Protocol
 
 
 class ForwardingMethod(Protocol):
@@ -110,3 +111,40 @@ class Corrective:
     """
 
     undo: bool = True
+
+
+class Forwarding(StrEnum):
+    """The forwarding methods by the names with which files and the command line call them."""
+
+    SAFE_BOX = "safe-box"
+    MAXIMUM_REGULATION = "maximum-regulation"
+    OFFER_CURVE = "offer-curve"
+    INDIVIDUAL = "individual"
+    UNFILTERED = "unfiltered"
+    CORRECTIVE = "corrective"
+
+    def method(self, *, undo: bool | None = None) -> ForwardingMethod:
+        """Return the method.
+
+        Parameters
+        ----------
+        undo : bool, optional
+            Whether activated volume may be undone; as the method has it by default.
+
+        >>> Forwarding("offer-curve").method()
+        OfferCurve(undo=True)
+        """
+        kind = _METHODS[self]
+        return kind() if undo is None else kind(undo=undo)
+
+
+_Method = SafeBox | MaximumRegulation | OfferCurve | Individual | Unfiltered | Corrective
+
+_METHODS: Final[dict[Forwarding, type[_Method]]] = {
+    Forwarding.SAFE_BOX: SafeBox,
+    Forwarding.MAXIMUM_REGULATION: MaximumRegulation,
+    Forwarding.OFFER_CURVE: OfferCurve,
+    Forwarding.INDIVIDUAL: Individual,
+    Forwarding.UNFILTERED: Unfiltered,
+    Forwarding.CORRECTIVE: Corrective,
+}

@@ -176,7 +176,7 @@ def _parametric(curve: CurveProgram, periods: int) -> tuple[_Steps, tuple[Floats
     furthest = [curve.solve(every, price=price, bids=False) for price in (1.0, -1.0)]
     highest, lowest = np.maximum(furthest[0].x[curve.y], 0.0), np.minimum(furthest[1].x[curve.y], 0.0)
     ends = [curve.solve(every, between=(at, at)) for at in (highest, lowest)]
-    high, low = curve.moves(ends[0].x, curve.up), curve.moves(ends[1].x, curve.down)
+    high, low = (np.maximum(sign * curve.injected(end.x), 0.0) for sign, end in zip((1.0, -1.0), ends, strict=True))
     middle = curve.solve(every, between=(nothing, nothing))
     work = sum((answers.work for answers in (*furthest, *ends, middle)), start=Work())
     corners = zip(lowest, ends[1].objective, middle.objective, highest, ends[0].objective, strict=True)
@@ -204,7 +204,7 @@ def _parametric(curve: CurveProgram, periods: int) -> tuple[_Steps, tuple[Floats
                 waiting[k] += [(y_0, v_0, y, v), (y, v, y_1, v_1)]
             else:
                 edges.append((int(k), y_0, y_1, float(chord[k])))
-    return _edges(edges, curve, periods), (np.nan_to_num(high), np.nan_to_num(low)), work
+    return _edges(edges, curve, periods), (high, low), work
 
 
 def _edges(edges: list[tuple[int, float, float, float]], curve: CurveProgram, periods: int) -> _Steps:

@@ -15,8 +15,8 @@ from hiermarket.errors import DataError, Fault, some_labels
 from hiermarket.market.rules import MarketRules
 from hiermarket.network.losses import LinDistFlow, Losses
 from hiermarket.schema import unknown_names
-from hiermarket.stages.capability import MaximumRegulation, SafeBox
 from hiermarket.stages.coordination import AsBid, OneLeader, Options, Truthful
+from hiermarket.stages.forwarding_methods import MaximumRegulation, SafeBox
 from hiermarket.study.network_files import EACH, NetworkFiles, TransmissionFiles
 from hiermarket.study.replicated import ReplicatedCase
 from hiermarket.study.study import OnFailure, Study

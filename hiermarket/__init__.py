@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.baseline import tbm_alone as tbm_alone
     from hiermarket.stages.bidding import bid_strategically as bid_strategically
     from hiermarket.stages.capability import forward as forward
+    from hiermarket.stages.common_clearing import clear_common as clear_common
     from hiermarket.stages.coordination import AsBid as AsBid
     from hiermarket.stages.coordination import OneLeader as OneLeader
     from hiermarket.stages.coordination import Options as Options
@@ -126,6 +127,7 @@ _HOME = {
     "bid_strategically": "stages.bidding",
     "bids": "market.bids",
     "bilevel": "",
+    "clear_common": "stages.common_clearing",
     "clear_dso": "stages.dso_clearing",
     "clear_tso": "stages.tso_clearing",
     "comparison": "results.report",

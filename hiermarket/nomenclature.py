@@ -119,6 +119,9 @@ _ROWS: Final = (
     Quantity("grid_spilled", "s⁻", ("grid_bus", PERIOD), "MW", "Transmission surplus that nobody takes"),
     Quantity("grid_status", "", (PERIOD,), "1", "Outcome of the period's clearing, as for status"),
     Quantity("interface_price", "λ^T", _FEEDER, "EUR/MWh", "Price of the transmission grid at the feeder's interface"),
+    # one clearing of all grids
+    Quantity("interface_exchange", "e", _FEEDER, "MW", "Taken from the transmission grid beyond the schedule"),
+    Quantity("common_cost", "", (PERIOD,), "EUR", "Cost of the common clearing at bid prices, lost load included"),
     # baseline
     Quantity("exchange", "", _FEEDER, "MW", "Taken from the TBM when it covers all imbalance; < 0 is delivered"),
     Quantity("baseline_cost", "C0", _FEEDER, "EUR", "Cost of the exchange at the TBM's prices"),

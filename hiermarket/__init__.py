@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hiermarket.market.dispatch import dispatch_market as dispatch_market
     from hiermarket.market.generator_bids import generator_bids as generator_bids
     from hiermarket.market.imbalance import tbm_of as tbm_of
+    from hiermarket.market.price_convention import PriceConvention as PriceConvention
     from hiermarket.market.rules import ImbalancePricing as ImbalancePricing
     from hiermarket.market.rules import MarketRules as MarketRules
     from hiermarket.market.rules import Pricing as Pricing
@@ -113,6 +114,7 @@ _HOME = {
     "OneLeader": "stages.coordination",
     "Options": "stages.coordination",
     "Progress": "study.progress",
+    "PriceConvention": "market.price_convention",
     "Pricing": "market.rules",
     "ReplicatedCase": "study.replicated",
     "SafeBox": "stages.forwarding_methods",

@@ -113,6 +113,7 @@ _ROWS: Final = (
     Quantity(
         "grid_price", "λ^T", ("grid_bus", PERIOD), "EUR/MWh", "Locational marginal price of the transmission grid"
     ),
+    Quantity("uniform_price", "λ^U", (PERIOD,), "EUR/MWh", "One price for the transmission grid: mean of λ^T by need"),
     Quantity("grid_activation", "y", ("grid_bid", PERIOD), "MW", "Activated volume of the transmission bid, ≥ 0"),
     Quantity("line_flow", "f", ("line", PERIOD), "MW", "Flow of the transmission line, > 0 from bus0 to bus1"),
     Quantity("grid_unserved", "s⁺", ("grid_bus", PERIOD), "MW", "Transmission deficit that nobody serves"),

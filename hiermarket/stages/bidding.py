@@ -11,7 +11,7 @@ import xarray as xr
 
 from hiermarket import bilevel
 from hiermarket.errors import Fault, MarketWarning
-from hiermarket.labels import BID, BUS, PERIOD
+from hiermarket.labels import BID, PERIOD
 from hiermarket.network.losses import LinDistFlow, linearise
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, raise_together
@@ -19,6 +19,7 @@ from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso, per_feeder
 from hiermarket.stages.leader_problem import leader_problem
+from hiermarket.stages.paid_prices import paid_price
 
 if TYPE_CHECKING:
     from hiermarket.bilevel.certificate import Certificate
@@ -200,27 +201,6 @@ class Expected:
     values: xr.Dataset
     answer: Solution
     unlimited: xr.DataArray
-
-
-def paid_price(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
-    """Return λ + τ κ at the bus of every bid: what one MWh of it is paid, or pays.
-
-    Parameters
-    ----------
-    market : BalancingMarket
-        The bids.
-    prices : Dataset
-        ``nodal_price, reactive_price (bus, period)``.
-
-    Returns
-    -------
-    DataArray (bid, period)
-        EUR/MWh.
-    """
-    data = market.bids.data
-    at = xr.DataArray(data.bid_node.values, dims=BID, coords={BID: data.indexes[BID]})
-    active, reactive = (bare(prices[name]).sel({BUS: at}).drop_vars(BUS) for name in ("nodal_price", "reactive_price"))
-    return active + bare(data.reactive_ratio) * reactive.fillna(0.0)
 
 
 def _margin(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:

@@ -33,7 +33,16 @@ EXCESS = 1e-6
 
 #: What the TSO's second clearing decides anew.
 BOUGHT: Final = frozenset(
-    ("grid_price", "grid_activation", "grid_unserved", "grid_spilled", "grid_status", "line_flow", "interface_price")
+    (
+        "grid_price",
+        "grid_activation",
+        "grid_unserved",
+        "grid_spilled",
+        "grid_status",
+        "line_flow",
+        "interface_price",
+        "uniform_price",
+    )
 )
 
 

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from hiermarket.market.bids import bids as bids
     from hiermarket.market.cases import load_case as load_case
     from hiermarket.market.imbalance import tbm_of as tbm_of
+    from hiermarket.market.resources import EndLevel as EndLevel
+    from hiermarket.market.resources import Resources as Resources
+    from hiermarket.market.resources import resources as resources
     from hiermarket.market.rules import ImbalancePricing as ImbalancePricing
     from hiermarket.market.rules import MarketRules as MarketRules
     from hiermarket.market.rules import Pricing as Pricing
@@ -88,6 +91,7 @@ _HOME = {
     "BatchesFailedError": "errors",
     "CertificateError": "errors",
     "DataError": "errors",
+    "EndLevel": "market.resources",
     "HiermarketError": "errors",
     "ImbalancePricing": "market.rules",
     "LinDistFlow": "network.losses",
@@ -103,6 +107,7 @@ _HOME = {
     "Progress": "study.progress",
     "Pricing": "market.rules",
     "ReplicatedCase": "study.replicated",
+    "Resources": "market.resources",
     "SafeBox": "stages.capability",
     "SolveError": "errors",
     "SolverOptions": "solving.solver",
@@ -136,6 +141,7 @@ _HOME = {
     "read_results": "results.netcdf",
     "read_study": "study.study_file",
     "report": "results.report",
+    "resources": "market.resources",
     "result_tree": "results.results",
     "run": "study.run",
     "settle": "stages.settlement",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hiermarket.labels import BID_DIMS, BUS, DIRECTION, FEEDER, PERIOD
+from hiermarket.labels import BID_DIMS, BUS, DIRECTION, FEEDER, PERIOD, RESOURCE
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _BID = BID_DIMS
 _BUS = (FEEDER, BUS, PERIOD)
 _FEEDER = (FEEDER, PERIOD)
+_RESOURCE = (RESOURCE, PERIOD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,9 @@ _ROWS: Final = (
     Quantity("volume", "ā", _BID, "MW", "Volume of the bid, ≥ 0"),
     Quantity("cost", "c", _BID, "EUR/MWh", "Marginal cost (up) or saving (down) of the resource"),
     Quantity("reactive_ratio", "τ", _BID, "Mvar/MW", "Reactive power injected per active power injected"),
+    # resources
+    Quantity("resource_output", "p", _RESOURCE, "MW", "Output of the resource, schedule and activation; > 0 injects"),
+    Quantity("stored_energy", "e", _RESOURCE, "MWh", "Stored energy at the end of the period"),
     # imbalance and transmission balancing market
     Quantity("imbalance", "I", _BUS, "MW", "Imbalance; > 0 is a deficit (upward energy needed)"),
     Quantity("tbm_price", "π^T", (DIRECTION, PERIOD), "EUR/MWh", "Price of the transmission balancing market"),

@@ -11,6 +11,7 @@ import xarray as xr
 from hiermarket.errors import Fault, some_labels
 from hiermarket.labels import BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD, Direction
 from hiermarket.market.bids import TRANSMISSION
+from hiermarket.market.resource_faults import resource_faults
 from hiermarket.schema import fault_where
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def market_faults(market: BalancingMarket) -> list[Fault]:
     """
     faults = _tbm_label_faults(market)
     faults += _rule_faults(market, priced=not faults)
-    faults += [*_bid_faults(market), *_imbalance_faults(market)]
+    faults += [*_bid_faults(market), *_imbalance_faults(market), *resource_faults(market)]
     return [*faults, *_transmission_faults(market)]
 
 

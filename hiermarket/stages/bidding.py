@@ -12,6 +12,7 @@ import xarray as xr
 from hiermarket import bilevel
 from hiermarket.errors import Fault, MarketWarning
 from hiermarket.labels import BID, BUS, PERIOD
+from hiermarket.market.resources import refuse_resources
 from hiermarket.network.losses import LinDistFlow, linearise
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, raise_together
@@ -132,6 +133,7 @@ def bid_strategically(
     if bsp not in market.bids.bsps:
         known = ", ".join(market.bids.bsps)
         raise_together([Fault("bsp", repr(bsp), f"one of {known}", "Name a BSP that has bids in the market.")])
+    refuse_resources(market, "A strategic BSP")
     own = market.bids.of(bsp)
     data = market.bids.data
     truthful = clear_dso(

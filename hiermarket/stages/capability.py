@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from hiermarket.labels import BID, BUS, FEEDER, PERIOD, Direction
+from hiermarket.market.resources import refuse_resources
 from hiermarket.network.limits import limit_rows, sites
 from hiermarket.network.linear_flow import State, eliminate, linear_flow
 from hiermarket.network.losses import linearise, lossless
@@ -147,6 +148,7 @@ def forward(
     breaks (where lost load was priced) admits nothing that makes it worse.
     """
     chosen, options = method or SafeBox(), solver or SolverOptions()
+    refuse_resources(market, "Forwarding")
     data = market.bids.data
     failed = clearing.flat.status.sel({FEEDER: data.bid_feeder}).values != 0
     active = clearing.flat.activation.fillna(0.0)

@@ -10,6 +10,7 @@ import xarray as xr
 from hiermarket.labels import BID, BUS, DIRECTION, PERIOD, Direction
 from hiermarket.network.lindistflow import Injections, add_rows, add_state
 from hiermarket.schema import bare, direction_sign, positions
+from hiermarket.stages.resource_rows import add_resources
 
 if TYPE_CHECKING:
     import linopy
@@ -68,7 +69,7 @@ def add_recourse(model: linopy.Model, feeders: Feeders) -> None:
 def clearing_model(
     market: BalancingMarket, losses: LossTerms, scheduled_import: xr.DataArray, grid: LinDistFlow
 ) -> linopy.Model:
-    """Build the variables and rows (1)–(7) of the DSO's clearing, without an objective.
+    """Build the variables and rows (1)–(7), (37)–(42) of the DSO's clearing, without an objective.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def clearing_model(
     -------
     linopy.Model
         Variables ``Bid-activation (bid, period)``, ``Interface-tbm (feeder, direction,
-        period)``, the grid's state and the recourse of `RECOURSE`.
+        period)``, the grid's state, the recourse of `RECOURSE`, and rows (37)–(42) of resources.
     """
     import linopy
 
@@ -116,6 +117,7 @@ def clearing_model(
         scheduled_import=scheduled_import,
     )
     add_rows(model, feeders, losses, injections, sides=grid.sides)
+    add_resources(model, market)
     return model
 
 

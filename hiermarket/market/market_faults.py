@@ -144,6 +144,9 @@ def _transmission_faults(market: BalancingMarket) -> list[Fault]:
         faults += _period_fault("transmission.imbalance", side.imbalance.indexes[PERIOD], market)
         faults += _missing(side.imbalance, "transmission.imbalance")
     if side.bids is not None:
+        if not side.bids.is_divisible:
+            remedy = "Drop the column: the TSO's market takes any part of a bid."
+            faults.append(Fault("transmission.bids.minimum", "a minimum volume", "none", remedy))
         strange += sorted(set(side.bids.data.bid_bus.values) - buses)
         faults += _period_fault("transmission.bids", side.bids.data.indexes[PERIOD], market)
     if side.grid is not None:

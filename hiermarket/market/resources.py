@@ -198,13 +198,19 @@ def resources(source: pd.DataFrame | str | Path | Resources, periods: pd.Datetim
 
 
 def refuse_resources(market: BalancingMarket, what: str) -> None:
-    """Refuse a market whose resources hold bids together, where they are not looked at.
+    """Refuse a market with limits that bids of one resource share, or with minimum volumes, where nobody looks at them.
 
     Raises
     ------
     ModelError
-        Where the market has a table of resources.
+        Where the market has a table of resources, or bids with a minimum.
     """
+    if not market.bids.is_divisible:
+        raise ModelError(
+            f"{what} takes any part of a bid",
+            where="bids.minimum",
+            remedy="Leave the minimum volumes out (market.with_bids).",
+        )
     if market.resources is not None:
         raise ModelError(
             f"{what} does not look at limits that bids of one resource have together",

@@ -25,7 +25,7 @@ from hiermarket.stages.clearing_model import BALANCES, RECOURSE, public
 from hiermarket.stages.clearing_program import ClearingProgram, read_clearing
 from hiermarket.stages.dso_screening import ScreenedFeeders, clear_feeders_by_merit_order, is_affordable, root_prices
 from hiermarket.stages.integer_decisions import relaxed, solve_whole
-from hiermarket.stages.resource_check import resource_results
+from hiermarket.stages.resource_check import make_whole, resource_results
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -143,7 +143,7 @@ def clear_dso(
         terms = linearise(market.feeders, _state_to_linearise(market, values, p, q), grid.losses)
         values = passes.clear(terms, imports)
     flat = _with_ac_check(market, _without_schedule(market, values, unknown), imports)
-    flat = flat.assign(resource_results(market, flat.activation))
+    flat = flat.assign(resource_results(market, flat.activation) | make_whole(market, flat))
     return DsoClearing(flat=freeze(describe(flat)), losses=terms, scheduled_import=imports, grid=grid, work=passes.work)
 
 

@@ -15,7 +15,7 @@ from hiermarket.schema import bare, positions
 from hiermarket.stages.ac_check import injections
 from hiermarket.stages.interface_balance import bid_factors, interface_need
 from hiermarket.stages.merit_order import LEAST_FACTOR, NO_VOLUME, Offers, merit_order, price_of
-from hiermarket.stages.resource_check import kept_by_resources, whole_feeders
+from hiermarket.stages.resource_check import kept_by_all, whole_feeders
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
@@ -173,7 +173,7 @@ def _stacked(
     # (20)  λ_n = φ_n,1 λ_root,  κ_n = φ_n,2 λ_root                            [EUR/MWh]
     prices = root_price[linear.feeder] * stacks.factor
     affordable = is_affordable(prices, linear.roots, market.rules.value_of_lost_load)
-    decided = (stacked & finite).reshape(shape[:2]) & kept & affordable & kept_by_resources(market, activation)
+    decided = (stacked & finite).reshape(shape[:2]) & kept & affordable & kept_by_all(market, activation)
     decided = whole_feeders(market, decided)
     for flow in (state.p, state.q):
         flow[linear.roots] = np.nan

@@ -11,7 +11,7 @@ import xarray as xr
 from hiermarket.labels import BID, PERIOD
 from hiermarket.solving.blocks import BlockSolver
 from hiermarket.solving.solver import Outcome
-from hiermarket.stages.resource_check import kept_by_resources
+from hiermarket.stages.resource_check import kept_by_all
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def _is_true(market: BalancingMarket, built: ClearingProgram, x: Floats) -> Bool
     labels = built.model.variables["Bid-activation"].labels.transpose(BID, PERIOD)
     values = x[np.searchsorted(built.program.columns, labels.values)]
     activation = xr.DataArray(values, coords={dim: labels.indexes[dim] for dim in labels.dims}, dims=labels.dims)
-    return kept_by_resources(market, activation)
+    return kept_by_all(market, activation)
 
 
 def _put(

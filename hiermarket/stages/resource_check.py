@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hiermarket.market.resource_paths import broken_limits, output_of, stored_energy
-from hiermarket.schema import bare, positions
+from hiermarket.errors import MarketWarning, some_labels
+from hiermarket.labels import BID, BUS, PERIOD
+from hiermarket.market.bids import MINIMUM
+from hiermarket.market.resource_paths import KEPT, broken_limits, output_of, stored_energy
+from hiermarket.schema import bare, labels_where, positions
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,6 +20,30 @@ if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
 
     Bools = NDArray[np.bool_]
+
+#: A loss below this is rounding [EUR].
+LEAST_LOSS = 1e-6
+
+
+def kept_by_all(market: BalancingMarket, activation: xr.DataArray) -> Bools:
+    """Return (feeder, period): where an activation keeps all limits of resources and minimum volumes of bids.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        Bids and resources.
+    activation : DataArray (bid, period)
+        MW ≥ 0. NaN keeps nothing.
+    """
+    kept = kept_by_resources(market, activation)
+    if market.bids.is_divisible:
+        return kept
+    data = market.bids.data
+    least, a = (array.transpose(BID, PERIOD).values for array in (data[MINIMUM], activation))
+    # (43)  a = 0 or a ≥ a̲                                                        every bid with a minimum   [MW]
+    broken = (least > 0) & ~((a <= KEPT) | (a >= least - KEPT))
+    np.logical_and.at(kept, positions(market.feeder_names, data.bid_feeder.values), ~broken)
+    return kept
 
 
 def kept_by_resources(market: BalancingMarket, activation: xr.DataArray) -> Bools:
@@ -51,6 +79,41 @@ def whole_feeders(market: BalancingMarket, decided: Bools) -> Bools:
     found: Bools = decided.copy()
     found[coupled] = decided[coupled].all(axis=1, keepdims=True)
     return found
+
+
+def make_whole(market: BalancingMarket, values: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return ``make_whole (bid, period)`` [EUR], and warn by label; nothing where any part of every bid may be taken.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        Bids with a minimum volume.
+    values : Dataset
+        ``activation, price`` (bid), ``nodal_price, reactive_price`` (bus).
+    """
+    if market.bids.is_divisible:
+        return {}
+    data = market.bids.data
+    at = positions(values.indexes[BUS], data.bid_node.values)
+    active, reactive = (
+        bare(values[name]).transpose(BUS, PERIOD).values[at] for name in ("nodal_price", "reactive_price")
+    )
+    a, price = (bare(values[name]).transpose(BID, PERIOD) for name in ("activation", "price"))
+    paid = active + data.reactive_ratio.transpose(BID, PERIOD).values * np.nan_to_num(reactive)
+    # Δ σ (π − λ − τκ) a  of an accepted bid, where it is a loss                  every bid with a minimum   [EUR]
+    loss = bare(market.duration) * bare(market.bids.sign) * (price - paid) * a
+    held = bare(data[MINIMUM] > 0)
+    lost = loss.where(held, 0.0).clip(min=0.0).transpose(BID, PERIOD)
+    told = lost > LEAST_LOSS
+    if bool(told.any()):
+        names = labels_where(told)
+        warnings.warn(
+            f"Bids with a minimum volume are accepted at a loss at {some_labels(names)}: they need "
+            f"{float(lost.sum()):.2f} EUR beside their price; see make_whole.",
+            MarketWarning,
+            stacklevel=3,
+        )
+    return {"make_whole": lost}
 
 
 def resource_results(market: BalancingMarket, activation: xr.DataArray) -> dict[str, xr.DataArray]:

@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 
 from hiermarket.labels import BID, BUS, FEEDER, PERIOD, Direction
-from hiermarket.market.resources import refuse_resources
 from hiermarket.network.limits import limit_rows, sites
 from hiermarket.network.linear_flow import State, eliminate, linear_flow
 from hiermarket.network.losses import linearise, lossless
@@ -20,6 +19,7 @@ from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections, state_or_linear
 from hiermarket.stages.interface_balance import bid_factors
 from hiermarket.stages.largest_box import ROUNDING, CountingRows, Volumes, counting_rows, largest, together
+from hiermarket.stages.resource_box import forwardable, resource_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,13 +148,12 @@ def forward(
     breaks (where lost load was priced) admits nothing that makes it worse.
     """
     chosen, options = method or SafeBox(), solver or SolverOptions()
-    refuse_resources(market, "Forwarding")
     data = market.bids.data
     failed = clearing.flat.status.sel({FEEDER: data.bid_feeder}).values != 0
     active = clearing.flat.activation.fillna(0.0)
     remaining = bare((data.volume - active).clip(min=0.0).where(~failed, 0.0))
     undo = bare(active.where(~failed, 0.0)) * float(chosen.undo)
-    most = Volumes(remaining, undo)
+    most = forwardable(market, bare(active), Volumes(remaining, undo))
     who = sites(market.feeders, market.bids.node, bare(data.reactive_ratio))
     around = [_Corner(market, clearing, xr.zeros_like(remaining))]
     factor = bid_factors(market, eliminate(market.feeders, around[0].losses).factors())
@@ -175,7 +174,7 @@ def forward(
         work += of_pass
         volume, changed = volume.replaced(moving, new)
         # where nothing moves any more, the limits were linearised at these corners already
-        moving = moving if number == 0 else changed
+        moving = moving if number == 0 or (len(changed) and market.resources is not None) else changed
         if not len(moving):
             break
     if len(moving):
@@ -253,7 +252,10 @@ def _counting(part: _Part, around: list[_Corner], method: ForwardingMethod, *, l
         directions = tuple(Direction) if len(around) == 1 else (tuple(Direction)[number],)
         box = isinstance(method, SafeBox)
         found.append(counting_rows(limits, who, owner, (high, low), None if box else directions, least=least))
-    return together(found)
+    every_point = isinstance(method, SafeBox)
+    return together(
+        found, resource_box(market, bare(part.clearing.flat.activation), part.most, every_point=every_point)
+    )
 
 
 def _broken(corners: list[_Corner]) -> Floats:

@@ -24,7 +24,7 @@ from hiermarket.stages.ac_check import ac_state, checked, injections, scheduled,
 from hiermarket.stages.clearing_model import BALANCES, RECOURSE, public
 from hiermarket.stages.clearing_program import ClearingProgram, read_clearing
 from hiermarket.stages.dso_screening import ScreenedFeeders, clear_feeders_by_merit_order, is_affordable, root_prices
-from hiermarket.stages.integer_decisions import relaxed, solve_whole
+from hiermarket.stages.integer_decisions import relaxed, solve_whole, untrue_clearing
 from hiermarket.stages.resource_check import make_whole, resource_results
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class _Passes:
         blocks = self._blocks
         asked = np.zeros(blocks.count, dtype=bool)
         asked[blocks.of_column[wanted.values.ravel()[built.case]]] = True
-        answers = solve_whole(market, built, program, blocks, asked)
+        answers = solve_whole(program, blocks, asked, built.ranks, untrue_clearing(market, built))
         self.work += answers.work
         write_back(built.model, program, answers.x, answers.dual, float(np.nansum(answers.objective)))
         codes = np.array([STATUS[outcome] for outcome in answers.outcome], dtype=np.int8)

@@ -14,6 +14,8 @@ from hiermarket.solving.solver import Outcome
 from hiermarket.stages.resource_check import kept_by_all
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     from hiermarket.market.balancing_market import BalancingMarket
@@ -30,22 +32,27 @@ def relaxed(program: Program) -> Program:
 
 
 def solve_whole(
-    market: BalancingMarket, built: ClearingProgram, program: Program, blocks: BlockSolver, asked: Bools
+    program: Program,
+    blocks: BlockSolver,
+    asked: Bools,
+    then: Sequence[Floats],
+    is_untrue: Callable[[Floats], Bools],
 ) -> BlockAnswers:
-    """Solve the blocks of a clearing that are asked for, whatever is integer in them.
+    """Solve the blocks of a program that are asked for, whatever is integer in them.
 
     Parameters
     ----------
-    market : BalancingMarket
-        Bids and resources.
-    built : ClearingProgram
-        Labels and ranks of the tie rule.
     program : Program
-        Of this pass.
+        With integer columns, or without any.
     blocks : BlockSolver
         Of the relaxed program.
     asked : bool array (block,)
         Which blocks.
+    then : sequence of (n,) arrays
+        Further costs by column, in order of rank.
+    is_untrue : callable
+        Says of a point of the relaxed program at which columns it breaks what the integer
+        columns stand for.
 
     Returns
     -------
@@ -61,12 +68,12 @@ def solve_whole(
     Research 164(1), 2005, doi 10.1016/j.ejor.2003.12.011.
     """
     plain = relaxed(program)
-    answers = blocks.solve(plain, wanted=asked, then=built.ranks)
+    answers = blocks.solve(plain, wanted=asked, then=then)
     if not program.integer.any():
         return answers
     optimal = np.array([outcome is Outcome.OPTIMAL for outcome in answers.outcome])
     wrong = np.zeros(blocks.count, dtype=bool)
-    wrong[blocks.of_column[~_is_true(market, built, answers.x).ravel()[built.case]]] = True
+    wrong[blocks.of_column[is_untrue(answers.x)]] = True
     again = asked & optimal & wrong
     if not again.any():
         return answers
@@ -79,16 +86,22 @@ def solve_whole(
         lower=np.where(known, decisions, plain.lower),
         upper=np.where(known, decisions, plain.upper),
     )
-    priced = blocks.solve(fixed, wanted=found, then=built.ranks)
+    priced = blocks.solve(fixed, wanted=found, then=then)
     return _put(answers, whole, priced, again, found, program)
 
 
-def _is_true(market: BalancingMarket, built: ClearingProgram, x: Floats) -> Bools:
-    """Return (feeder, period): where the activation of a relaxed program keeps all conditions."""
+def untrue_clearing(market: BalancingMarket, built: ClearingProgram) -> Callable[[Floats], Bools]:
+    """Return what tells at which columns of a clearing resources or minimum volumes are not kept."""
     labels = built.model.variables["Bid-activation"].labels.transpose(BID, PERIOD)
-    values = x[np.searchsorted(built.program.columns, labels.values)]
-    activation = xr.DataArray(values, coords={dim: labels.indexes[dim] for dim in labels.dims}, dims=labels.dims)
-    return kept_by_all(market, activation)
+    at = np.searchsorted(built.program.columns, labels.values)
+
+    def is_untrue(x: Floats) -> Bools:
+        coords = {dim: labels.indexes[dim] for dim in labels.dims}
+        kept = kept_by_all(market, xr.DataArray(x[at], coords=coords, dims=labels.dims))
+        untrue: Bools = ~kept.ravel()[built.case]
+        return untrue
+
+    return is_untrue
 
 
 def _put(

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 import hiermarket as hm
@@ -117,6 +117,8 @@ def check(seed):
         return case, case.with_bids(case.bids.data.assign(minimum=(case.bids.data.volume.dims, least))), least
 
     plain, case, least = with_blocks(seed, divide)
+    # a voltage limit behind a tap that no injection mends: no clearing with or without blocks
+    assume(not hm.clear_dso(plain, grid=LOSSLESS).flat.status.any())
     expected = enumerated(plain, least)
     for options in (hm.SolverOptions(), EVERYTHING):
         found = cleared(case, solver=options)

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.coordination import Truthful as Truthful
     from hiermarket.stages.disaggregation import disaggregate as disaggregate
     from hiermarket.stages.dso_clearing import clear_dso as clear_dso
+    from hiermarket.stages.safe_volumes import safe_volumes as safe_volumes
     from hiermarket.stages.settlement import settle as settle
     from hiermarket.stages.tso_clearing import clear_tso as clear_tso
     from hiermarket.study.cluster import local_cluster as local_cluster
@@ -144,6 +145,7 @@ _HOME = {
     "resources": "market.resources",
     "result_tree": "results.results",
     "run": "study.run",
+    "safe_volumes": "stages.safe_volumes",
     "settle": "stages.settlement",
     "study_report": "study.report",
     "tbm_alone": "stages.baseline",

@@ -34,7 +34,7 @@ def market(imbalance, bids, resources=None, hours=1.0, tbm=TBM, feeder="f", line
 
 def bid(direction, volume, price, resource="", bsp="A", block=0, **more):
     return {"bsp": bsp, "direction": direction, "volume": volume, "price": price, "resource": resource,
-            "block": block, **more}  # fmt: skip
+            "block": block, "cost": price, **more}  # fmt: skip
 
 
 def independent_cost(market):  # noqa: PLR0915  (one model, read from top to bottom)

@@ -125,6 +125,12 @@ class BalancingMarket:
             warnings.simplefilter("ignore", MarketWarning)
             return replace(self, bids=Bids(data))
 
+    def without_resources(self) -> BalancingMarket:
+        """Return the same market in which every bid stands for itself."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MarketWarning)
+            return replace(self, resources=None)
+
     @property
     def tso_side(self) -> TsoSide:
         """All that the TSO's stage needs, without any distribution grid."""

@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.market.bids import Bids
 
     Bools = NDArray[np.bool_]
 
 #: Values by resource and period, and what they are where the table does not say.
 PERIOD_VALUES: Final = {
-    "output": 0.0, "p_min": -np.inf, "p_max": np.inf, "q_min": 0.0, "q_max": 0.0, "energy_min": 0.0,
+    "output": 0.0, "p_min": -np.inf, "p_max": np.inf, "energy_min": 0.0,
     "energy_max": np.nan,
 }  # fmt: skip
 #: Values by resource.
@@ -65,7 +64,6 @@ class Resources:
 
         - ``output`` [MW] the schedule, which is a part of the bus's scheduled injection;
           ``p_min, p_max`` [MW] bounds of schedule and activation together,
-        - ``q_min, q_max`` [Mvar] reactive power beside that of the bids, free within them,
         - ``energy_min, energy_max`` [MWh] bounds of a storage, NaN where there is none,
 
         each (resource, period), and by resource ``output_before`` [MW], ``ramp_up,
@@ -105,11 +103,6 @@ class Resources:
     def has_rebound(self) -> Bools:
         """Which resources have a rebound, (resource,)."""
         return np.asarray((self.data[WINDOW] != "").any(PERIOD).values)
-
-    @property
-    def is_reactive(self) -> Bools:
-        """Which resources have reactive power of their own, (resource,)."""
-        return np.asarray(((self.data.q_min < 0) | (self.data.q_max > 0)).any(PERIOD).values)
 
     @property
     def couples(self) -> Bools:
@@ -168,8 +161,7 @@ def resources(source: pd.DataFrame | str | Path | Resources, periods: pd.Datetim
           ``charging, discharging`` (default 0.95), ``end_level`` ("free", "at_least" or
           "equal") and ``energy_end`` [MWh] (default: where the schedule ends),
         - ``rebound_hours`` [h]: up and down energy are equal in every such stretch of the
-          periods; or ``rebound_window``, a label for each period,
-        - ``q_min, q_max`` [Mvar] reactive power that the DSO may use at no cost.
+          periods; or ``rebound_window``, a label for each period.
     periods : DatetimeIndex
         The periods of the market.
 
@@ -195,28 +187,6 @@ def resources(source: pd.DataFrame | str | Path | Resources, periods: pd.Datetim
     text = {FEEDER: str, RESOURCE: str, WINDOW: str, END: str}
     table = source if isinstance(source, pd.DataFrame) else pd.read_csv(Path(source), dtype=text)
     return Resources(_dataset(_checked(table, periods), periods))
-
-
-def refuse_resources(market: BalancingMarket, what: str) -> None:
-    """Refuse a market with limits that bids of one resource share, or with minimum volumes, where nobody looks at them.
-
-    Raises
-    ------
-    ModelError
-        Where the market has a table of resources, or bids with a minimum.
-    """
-    if not market.bids.is_divisible:
-        raise ModelError(
-            f"{what} takes any part of a bid",
-            where="bids.minimum",
-            remedy="Leave the minimum volumes out (market.with_bids).",
-        )
-    if market.resources is not None:
-        raise ModelError(
-            f"{what} does not look at limits that bids of one resource have together",
-            where=some_labels(list(market.resources.labels)),
-            remedy="Take them out of the market, with volumes that are safe whatever is activated (energy_safe).",
-        )
 
 
 def _checked(table: pd.DataFrame, periods: pd.DatetimeIndex) -> pd.DataFrame:
@@ -316,7 +286,6 @@ def _faults(data: xr.Dataset) -> list[Fault]:
     told = [
         ("output", ~(abs(data.output) < np.inf), "a number in MW", "Give the schedule."),
         ("p_min", ~(data.p_min <= data.p_max), "p_min ≤ p_max", "Correct the limits."),
-        ("q_min", ~((data.q_min <= 0) & (data.q_max >= 0)), "q_min ≤ 0 ≤ q_max", "Correct the limits."),
         ("ramp_up", ~(data.ramp_up >= 0), "≥ 0 MW/h", "Give ramps without sign."),
         ("ramp_down", ~(data.ramp_down >= 0), "≥ 0 MW/h", "Give ramps without sign."),
         ("charging", ~((data.charging > 0) & (data.charging <= 1)), "in (0, 1]", "Give a share of 1."),

@@ -183,3 +183,23 @@ def _add_storage(model: linopy.Model, market: BalancingMarket, table: Resources)
         most_c, most_d = _array(table, charge, which), _array(table, discharge, which)
         model.add_constraints(d - most_d * on <= 0, mask=mask, name="Resource-discharging_only")
         model.add_constraints(c + most_c * on <= most_c, mask=mask, name="Resource-charging_only")
+
+
+def own_states(market: BalancingMarket, own: xr.DataArray) -> dict[str, dict[str, pd.Index]]:
+    """Return the variables of a BSP's storages: name → their resources; empty where it has none.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        Bids and resources.
+    own : bool DataArray (bid)
+        The BSP's bids.
+    """
+    table = market.resources
+    if table is None:
+        return {}
+    mine = np.zeros(len(table.labels), dtype=bool)
+    owner = table.owner_of(market.bids)
+    mine[owner[own.values & (owner >= 0)]] = True
+    mine &= table.is_storage
+    return {name: {RESOURCE: table.labels[mine]} for name in STORAGE} if mine.any() else {}

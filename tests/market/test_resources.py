@@ -26,7 +26,7 @@ def where(error):
 def test_a_name_alone_sets_no_limit():
     table = read()
     assert table.labels.tolist() == ["f/R"]
-    assert not (table.is_storage | table.has_ramp | table.has_rebound | table.is_reactive | table.couples).any()
+    assert not (table.is_storage | table.has_ramp | table.has_rebound | table.couples).any()
     assert table.coupled_feeders == []
     assert resources(table, HOURS) is table
     with pytest.raises(ValueError, match="read-only"):
@@ -79,9 +79,9 @@ def test_ramps_are_from_middle_to_middle():
 def test_faults_of_the_table_come_together():
     with pytest.raises(DataError) as error:
         read(p_min=2.0, p_max=1.0, ramp_up=-1.0, charging=1.2, discharging=0.0, energy_max=1.0, end_level="high",
-             q_min=0.1, energy_end=1.0)  # fmt: skip
+             energy_end=1.0)  # fmt: skip
     assert where(error) == [
-        "resources.p_min", "resources.q_min", "resources.ramp_up", "resources.charging", "resources.discharging",
+        "resources.p_min", "resources.ramp_up", "resources.charging", "resources.discharging",
         "resources.energy_start", "resources.end_level", "resources.end_level",
     ]  # fmt: skip
     with pytest.raises(DataError) as error:

@@ -60,16 +60,22 @@ if TYPE_CHECKING:
     from hiermarket.solving.solver import SolverOptions as SolverOptions
     from hiermarket.stages.baseline import tbm_alone as tbm_alone
     from hiermarket.stages.bidding import bid_strategically as bid_strategically
-    from hiermarket.stages.capability import MaximumRegulation as MaximumRegulation
-    from hiermarket.stages.capability import SafeBox as SafeBox
     from hiermarket.stages.capability import forward as forward
+    from hiermarket.stages.common_clearing import clear_common as clear_common
     from hiermarket.stages.coordination import AsBid as AsBid
     from hiermarket.stages.coordination import OneLeader as OneLeader
     from hiermarket.stages.coordination import Options as Options
     from hiermarket.stages.coordination import Truthful as Truthful
+    from hiermarket.stages.correction import correct as correct
     from hiermarket.stages.disaggregation import disaggregate as disaggregate
     from hiermarket.stages.dso_clearing import clear_dso as clear_dso
-    from hiermarket.stages.safe_volumes import safe_volumes as safe_volumes
+    from hiermarket.stages.forwarding_methods import Corrective as Corrective
+    from hiermarket.stages.forwarding_methods import Individual as Individual
+    from hiermarket.stages.forwarding_methods import MaximumRegulation as MaximumRegulation
+    from hiermarket.stages.forwarding_methods import OfferCurve as OfferCurve
+    from hiermarket.stages.forwarding_methods import SafeBox as SafeBox
+    from hiermarket.stages.forwarding_methods import Unfiltered as Unfiltered
+    from hiermarket.stages.resource_safety import safe_volumes as safe_volumes
     from hiermarket.stages.settlement import settle as settle
     from hiermarket.stages.tso_clearing import clear_tso as clear_tso
     from hiermarket.study.cluster import local_cluster as local_cluster
@@ -91,25 +97,28 @@ _HOME = {
     "BalancingMarket": "market.balancing_market",
     "BatchesFailedError": "errors",
     "CertificateError": "errors",
+    "Corrective": "stages.forwarding_methods",
     "DataError": "errors",
     "EndLevel": "market.resources",
     "HiermarketError": "errors",
     "ImbalancePricing": "market.rules",
+    "Individual": "stages.forwarding_methods",
     "LinDistFlow": "network.losses",
     "Losses": "network.losses",
     "MarketRules": "market.rules",
     "MarketWarning": "errors",
-    "MaximumRegulation": "stages.capability",
+    "MaximumRegulation": "stages.forwarding_methods",
     "ModelError": "errors",
     "NetworkFiles": "study.network_files",
     "OnFailure": "study.study",
+    "OfferCurve": "stages.forwarding_methods",
     "OneLeader": "stages.coordination",
     "Options": "stages.coordination",
     "Progress": "study.progress",
     "Pricing": "market.rules",
     "ReplicatedCase": "study.replicated",
     "Resources": "market.resources",
-    "SafeBox": "stages.capability",
+    "SafeBox": "stages.forwarding_methods",
     "SolveError": "errors",
     "SolverOptions": "solving.solver",
     "Storage": "market.storage",
@@ -119,13 +128,16 @@ _HOME = {
     "Transmission": "market.balancing_market",
     "TransmissionFiles": "study.network_files",
     "Truthful": "stages.coordination",
+    "Unfiltered": "stages.forwarding_methods",
     "balancing_market": "market.balancing_market",
     "bid_strategically": "stages.bidding",
     "bids": "market.bids",
     "bilevel": "",
+    "clear_common": "stages.common_clearing",
     "clear_dso": "stages.dso_clearing",
     "clear_tso": "stages.tso_clearing",
     "comparison": "results.report",
+    "correct": "stages.correction",
     "disaggregate": "stages.disaggregation",
     "energy_safe": "market.storage",
     "feeder_from_pypsa": "network.from_pypsa",
@@ -145,7 +157,7 @@ _HOME = {
     "resources": "market.resources",
     "result_tree": "results.results",
     "run": "study.run",
-    "safe_volumes": "stages.safe_volumes",
+    "safe_volumes": "stages.resource_safety",
     "settle": "stages.settlement",
     "study_report": "study.report",
     "tbm_alone": "stages.baseline",

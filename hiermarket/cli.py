@@ -303,8 +303,8 @@ def _plain_words(console: Console) -> Iterator[None]:
 
 def _options(behaviour: Behaviour, forwarding: Forwarding, loss_passes: int, *, undo: bool) -> Options:
     from hiermarket.network.losses import LinDistFlow
-    from hiermarket.stages.capability import MaximumRegulation, SafeBox
     from hiermarket.stages.coordination import Options
+    from hiermarket.stages.forwarding_methods import MaximumRegulation, SafeBox
 
     kind = SafeBox if forwarding is Forwarding.SAFE_BOX else MaximumRegulation
     return Options(behaviour=behaviour, forwarding=kind(undo=undo), grid=LinDistFlow(loss_passes=loss_passes))

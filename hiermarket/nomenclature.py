@@ -102,12 +102,21 @@ _ROWS: Final = (
     Quantity("withheld", "", _BID, "MW", "Remaining volume, undo included, that the grid cannot carry"),
     Quantity("interface_factor", "", _BID, "1", "MW at the interface per MW injected by the bid (marginal losses)"),
     Quantity("forward_price", "π^F", _BID, "EUR/MWh", "Price at which the bid is forwarded"),
+    Quantity("step_price", "V'", (FEEDER, "step", DIRECTION, PERIOD), "EUR/MWh", "Price of the step of an offer curve"),
+    Quantity(
+        "step_volume",
+        "",
+        (FEEDER, "step", DIRECTION, PERIOD),
+        "MW",
+        "Volume of the step at the interface; up is more delivered, down is less",
+    ),
     # AC check of what is forwarded
     Quantity("corner_undervoltage", "", ("corner", *_BUS), "p.u.", "AC voltage below its limit at a corner of the box"),
     Quantity("corner_overvoltage", "", ("corner", *_BUS), "p.u.", "AC voltage above its limit at a corner of the box"),
     Quantity("corner_overload", "", ("corner", *_BUS), "MVA", "AC apparent power above its rating at a corner"),
     # transmission clearing
     Quantity("change", "z", _BID, "MW", "Change of the bid's activation by the TSO; < 0 undoes"),
+    Quantity("repaired", "", _FEEDER, "1", "Whether the DSO has repaired what the TSO had cleared"),
     Quantity("need", "W", ("grid_bus", PERIOD), "MW", "Balancing need of the TSO; > 0 is a deficit"),
     Quantity(
         "grid_price", "λ^T", ("grid_bus", PERIOD), "EUR/MWh", "Locational marginal price of the transmission grid"
@@ -118,6 +127,9 @@ _ROWS: Final = (
     Quantity("grid_spilled", "s⁻", ("grid_bus", PERIOD), "MW", "Transmission surplus that nobody takes"),
     Quantity("grid_status", "", (PERIOD,), "1", "Outcome of the period's clearing, as for status"),
     Quantity("interface_price", "λ^T", _FEEDER, "EUR/MWh", "Price of the transmission grid at the feeder's interface"),
+    # one clearing of all grids
+    Quantity("interface_exchange", "e", _FEEDER, "MW", "Taken from the transmission grid beyond the schedule"),
+    Quantity("common_cost", "", (PERIOD,), "EUR", "Cost of the common clearing at bid prices, lost load included"),
     # baseline
     Quantity("exchange", "", _FEEDER, "MW", "Taken from the TBM when it covers all imbalance; < 0 is delivered"),
     Quantity("baseline_cost", "C0", _FEEDER, "EUR", "Cost of the exchange at the TBM's prices"),

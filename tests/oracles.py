@@ -52,8 +52,21 @@ class Rows:
         return Solved(answer.fun, value, dual, less)
 
 
-def dso_lp(market, feeder, period, terms=None, imported=0.0, sides=12):  # noqa: PLR0915 (one LP, read from top to bottom)
+def dso_lp(market, feeder, period, terms=None, imported=0.0, sides=12):
     """Clear one feeder's period by (1)–(8); `terms` are (l0, lP, lQ, lw) of a bus, nothing for a lossless grid."""
+    lp_model, t = Rows(), {"period": period}
+    hours, exchange = float(market.duration.sel(t)), []
+    for way, sigma in (("up", 1.0), ("down", -1.0)):
+        price = float(market.tbm.tbm_price.sel(direction=way, **t))
+        limit = float(market.tbm.tbm_limit.sel(feeder=feeder, direction=way, **t))
+        lp_model.add(("g", way), hours * sigma * price, 0.0, limit)
+        exchange.append((("g", way), sigma))
+    add_feeder(lp_model, exchange, market, feeder, period, terms=terms, imported=imported, sides=sides)
+    return lp_model.solve()
+
+
+def add_feeder(lp_model, exchange, market, feeder, period, *, terms, imported, sides=12):  # noqa: PLR0915 (read at once)
+    """Add (1)–(7) and the costs of bids and recourse; `exchange` are the terms of what the interface delivers."""
     d = market.feeders.data
     t = {"period": period}
     hours = float(d.duration.sel(t))
@@ -70,7 +83,6 @@ def dso_lp(market, feeder, period, terms=None, imported=0.0, sides=12):  # noqa:
     need = {b: float(market.imbalance.sel(bus=b, **t)) for b in buses}
     l0, lp, lq, lw = ({b: float(term.sel(bus=b, **t)) if terms else 0.0 for b in below} for term in terms or range(4))
 
-    lp_model = Rows()
     offers = market.bids.data
     mine = [str(k) for k, f in zip(offers.bid.values, offers.bid_feeder.values, strict=True) if f == feeder]
     sign, at, tau = {}, {}, {}
@@ -80,10 +92,6 @@ def dso_lp(market, feeder, period, terms=None, imported=0.0, sides=12):  # noqa:
         at[k] = f"{feeder}/{one.bid_bus.item()}"
         tau[k] = float(one.reactive_ratio)
         lp_model.add(("a", k), hours * sign[k] * float(one.price), 0.0, float(one.volume))
-    for way, sigma in (("up", 1.0), ("down", -1.0)):
-        price = float(market.tbm.tbm_price.sel(direction=way, **t))
-        limit = float(market.tbm.tbm_limit.sel(feeder=feeder, direction=way, **t))
-        lp_model.add(("g", way), hours * sigma * price, 0.0, limit)
     for b in buses:
         lp_model.add(("s+", b), hours * voll, 0.0)
         lp_model.add(("s-", b), hours * voll, 0.0)
@@ -105,7 +113,7 @@ def dso_lp(market, feeder, period, terms=None, imported=0.0, sides=12):  # noqa:
         active = [(("a", k), sign[k]) for k in mine if at[k] == b] + [(("s+", b), 1.0), (("s-", b), -1.0)]
         out = [(("P", c), -1.0) for c in children[b]]
         if b == root:
-            row = [(("g", "up"), 1.0), (("g", "down"), -1.0), *active, *out, (("w", b), -get["g"][b])]
+            row = [*exchange, *active, *out, (("w", b), -get["g"][b])]
             lp_model.equal.append((("P", b), row, need[b] - p0[b] - imported))
             continue
         r, x = get["r"][b], get["x"][b]
@@ -129,17 +137,34 @@ def dso_lp(market, feeder, period, terms=None, imported=0.0, sides=12):  # noqa:
                     # the other end carries P − r l + j (Q − x l)
                     lost = normal.real * r + normal.imag * x
                     lp_model.less.append((("S", b, side, "end"), row + loss(b, -lost), most + lost * l0[b]))
-    return lp_model.solve()
 
 
-def tso_lp(market, need, offers, period, forwarded=None):
-    """Clear the transmission market of one period by (18); `need` by bus, `forwarded` a Dataset by bid."""
+def common_lp(market, own, offers, period, terms=None, imported=None):
+    """Clear all feeders and the transmission grid in one LP; `own` is the imbalance by transmission bus."""
+    lp_model = Rows()
+    for feeder in market.feeder_names:
+        key = ("e", str(feeder))
+        lp_model.add(key)
+        scheduled = float(imported.sel(feeder=feeder, period=period))
+        add_feeder(lp_model, [(key, 1.0)], market, feeder, period, terms=terms, imported=scheduled)
+    return tso_lp(
+        market, own, offers, period, taken={f: [(("e", f), -1.0)] for f in market.feeder_names}, rows=lp_model
+    )
+
+
+def tso_lp(market, need, offers, period, forwarded=None, taken=None, rows=None):
+    """Clear the transmission market of one period by (18); `need` by bus, `forwarded` a Dataset by bid.
+
+    `taken` are terms that each feeder adds to the balance of its bus; `rows` an LP to extend.
+    """
     grid, voll = market.transmission.grid, market.rules.value_of_lost_load
     t = {"period": period}
     hours = float(market.duration.sel(t))
     buses = ["transmission"] if grid is None else [str(b) for b in grid.data.bus.values]
-    lp_model = Rows()
+    lp_model = rows or Rows()
     supply = {b: [] for b in buses}
+    for feeder, terms in (taken or {}).items():
+        supply["transmission" if grid is None else market.transmission.interface[feeder]] += terms
     for k in offers.data.bid.values:
         one = offers.data.sel(bid=k, **t)
         sigma = 1.0 if one.bid_direction.item() == "up" else -1.0

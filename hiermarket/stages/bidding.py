@@ -19,7 +19,7 @@ from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso, per_feeder
 from hiermarket.stages.leader_problem import leader_problem
-from hiermarket.stages.safe_volumes import held_by_resources, require_convex
+from hiermarket.stages.resource_safety import held_by_resources, require_convex
 
 if TYPE_CHECKING:
     from hiermarket.bilevel.certificate import Certificate

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.stages.baseline import Baseline, tbm_alone
 from hiermarket.stages.bidding import StrategicBidding, bid_strategically
-from hiermarket.stages.capability import Forwarded, ForwardingMethod, SafeBox, forward
+from hiermarket.stages.capability import Forwarded, forward
+from hiermarket.stages.correction import correct
 from hiermarket.stages.disaggregation import Disaggregation, disaggregate
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso
+from hiermarket.stages.forwarding_methods import Corrective, ForwardingMethod, SafeBox
 from hiermarket.stages.settlement import Settlement, settle
 from hiermarket.stages.tso_clearing import TsoClearing, clear_tso
 
@@ -148,8 +150,10 @@ def common_stages(
     market, clearing = local.market, local.clearing.require()
     tell(STAGES[3])
     cleared = clear_tso(market, clearing, local.forwarded, solver=options.solver).require()
+    if isinstance(options.forwarding, Corrective):
+        cleared = correct(market, clearing, local.forwarded, cleared, solver=options.solver).require()
     tell(STAGES[4])
-    disaggregation = disaggregate(market, clearing, local.forwarded, cleared)
+    disaggregation = disaggregate(market, clearing, local.forwarded, cleared, solver=options.solver)
     tell(STAGES[5])
     settlement = settle(market, clearing, cleared, disaggregation)
     tell(STAGES[6])

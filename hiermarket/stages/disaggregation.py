@@ -10,7 +10,11 @@ import xarray as xr
 from hiermarket.labels import BID, DIRECTION, FEEDER, Direction
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze
+from hiermarket.solving.blocks import Work
+from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, checked, injections
+from hiermarket.stages.curve_activation import curve_changes
+from hiermarket.stages.forwarding_methods import OfferCurve
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
@@ -26,11 +30,23 @@ class Disaggregation(Labelled):
     Arrays: ``change, change_price, final_activation`` (bid), ``delivered, cleared_delivery`` (feeder) and the
     AC check ``ac_voltage, undervoltage, overvoltage, overload`` (bus), ``ac_loss,
     ac_mismatch, ac_converged`` (feeder), each by period; units as in the nomenclature.
+
+    Attributes
+    ----------
+    work : Work
+        LPs solved where steps of a curve were turned into changes of bids, and cases without.
     """
+
+    work: Work
 
 
 def disaggregate(
-    market: BalancingMarket, clearing: DsoClearing, forwarded: Forwarded | None, cleared: TsoClearing
+    market: BalancingMarket,
+    clearing: DsoClearing,
+    forwarded: Forwarded | None,
+    cleared: TsoClearing,
+    *,
+    solver: SolverOptions | None = None,
 ) -> Disaggregation:
     """Turn the TSO's clearing into activations of the local bids and check the grids.
 
@@ -43,7 +59,10 @@ def disaggregate(
     forwarded : Forwarded or None
         What the DSOs have forwarded; None for nothing.
     cleared : TsoClearing
-        Changes that the TSO has cleared.
+        Changes that the TSO has cleared, or deliveries at the interfaces where curves were
+        forwarded.
+    solver : SolverOptions, optional
+        Tolerances and limits.
 
     Returns
     -------
@@ -53,7 +72,11 @@ def disaggregate(
         period without one of the TSO changes nothing.
     """
     before = bare(clearing.flat.activation).fillna(0.0)
-    change, price = (array.sel({BID: before.indexes[BID]}) for array in _changes(cleared))
+    work = Work()
+    if forwarded is not None and isinstance(forwarded.method, OfferCurve):
+        change, price, work = curve_changes(market, clearing, forwarded, cleared, solver or SolverOptions())
+    else:
+        change, price = (array.sel({BID: before.indexes[BID]}) for array in _changes(cleared, clearing))
     after = before + change.fillna(0.0)
     recourse = clearing.recourse.fillna(0.0)
     state = ac_state(market, *injections(market, after, recourse))
@@ -79,13 +102,17 @@ def disaggregate(
         **market.bids.data[list(BID_COORDS)].coords,
         **market.feeders.data[list(BUS_COORDS)].coords,
     }
-    return Disaggregation(flat=freeze(describe(flat.assign_coords(coords))))
+    return Disaggregation(flat=freeze(describe(flat.assign_coords(coords))), work=work)
 
 
-def _changes(cleared: TsoClearing) -> tuple[xr.DataArray, xr.DataArray]:
+def _changes(cleared: TsoClearing, clearing: DsoClearing) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the change of every bid [MW] and what one MWh of it is paid [EUR/MWh], of bids forwarded singly."""
     flat = cleared.flat
     hung = xr.DataArray(flat["bid_feeder"].values, dims=BID, coords={BID: flat.indexes[BID]})
     # λ^T (φ_1 + τ φ_2): one MW of the bid is so many at the interface                       [EUR/MWh]
     price = bare(flat["interface_price"]).sel({FEEDER: hung}).drop_vars(FEEDER) * bare(flat["interface_factor"])
+    if "repaired" in flat:
+        # a repair is paid as bid
+        as_bid = bare(flat["repaired"]).sel({FEEDER: hung}).drop_vars(FEEDER)
+        price = price.where(~as_bid, bare(clearing.flat["price"]))
     return bare(flat["change"]), price

@@ -9,15 +9,19 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.labels import BID, DIRECTION, FEEDER, PERIOD, Direction
+from hiermarket.labels import BID, DIRECTION, FEEDER, PERIOD, Direction, bid_label
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, Labelled, bare, freeze, join_flat
+from hiermarket.stages.forwarding_methods import OfferCurve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hiermarket.stages.capability import Forwarded
     from hiermarket.stages.dso_clearing import DsoClearing
+
+#: Who offers the steps of a curve, and where.
+DSO, INTERFACE = "DSO", "interface"
 
 #: Arrays of the bids.
 OFFERED = ("forwarded", "forwarded_undo", "forward_price", "interface_factor")
@@ -62,6 +66,8 @@ def interface_offers(clearing: DsoClearing, forwarded: Forwarded | None = None) 
         Of the feeders of the clearing.
     """
     price = bare(clearing.flat["price"])
+    if forwarded is not None and isinstance(forwarded.method, OfferCurve):
+        return _of_curves(clearing, forwarded)
     if forwarded is None:
         nothing = xr.zeros_like(price)
         offered = dict(zip(OFFERED, (nothing, nothing, price, xr.ones_like(price)), strict=True))
@@ -69,6 +75,28 @@ def interface_offers(clearing: DsoClearing, forwarded: Forwarded | None = None) 
         offered = {name: bare(forwarded.flat[name]) for name in OFFERED}
     flat = xr.Dataset({**offered, "tbm_volume": bare(clearing.flat["tbm_volume"])})
     return InterfaceOffers(freeze(describe(flat.assign_coords(clearing.flat[list(BID_COORDS)].coords))))
+
+
+def _of_curves(clearing: DsoClearing, forwarded: Forwarded) -> InterfaceOffers:
+    """Return the steps of the curves as bids of the DSOs at their interfaces, where one MW is one MW."""
+    curve = forwarded.flat[["step_volume", "step_price"]].transpose(FEEDER, "step", DIRECTION, PERIOD)
+    volume, price = (bare(curve[name]).fillna(0.0).values for name in ("step_volume", "step_price"))
+    feeder, number, way = np.nonzero((volume > 0).any(axis=-1))
+    names, ways = curve[FEEDER].values[feeder].astype(str), curve[DIRECTION].values[way].astype(str)
+    steps = curve["step"].values[number].astype(int)
+    labels = [bid_label(f, DSO, INTERFACE, k, d) for f, k, d in zip(names, steps, ways, strict=True)]
+    coords = {
+        BID: np.array(labels, dtype=str), PERIOD: curve.indexes[PERIOD], "bid_feeder": (BID, names),
+        "bid_bsp": (BID, np.full(len(labels), DSO)), "bid_bus": (BID, np.full(len(labels), INTERFACE)),
+        "bid_block": (BID, steps), "bid_direction": (BID, ways),
+    }  # fmt: skip
+    offered = volume[feeder, number, way]
+    found = {
+        "forwarded": offered, "forwarded_undo": np.zeros_like(offered),
+        "forward_price": price[feeder, number, way], "interface_factor": np.ones_like(offered),
+    }  # fmt: skip
+    flat = xr.Dataset({name: ((BID, PERIOD), values) for name, values in found.items()}, coords=coords)
+    return InterfaceOffers(freeze(describe(flat.assign(tbm_volume=bare(clearing.flat["tbm_volume"])))))
 
 
 def exchange_offers(exchange: xr.DataArray) -> InterfaceOffers:

@@ -101,6 +101,19 @@ class CountingRows:
         found[self.feeder, self.period] = True
         return found if self.resources is None else found | self.resources.cases
 
+    def entries(self, feeder: Ints) -> tuple[Ints, Ints]:
+        """Return row and bid of every entry: each row has all bids of its feeder.
+
+        Parameters
+        ----------
+        feeder : int array (bid,)
+            Number of each bid's feeder.
+        """
+        of_feeder = [np.flatnonzero(feeder == number) for number in range(int(feeder.max(initial=-1)) + 1)]
+        mine = [of_feeder[f] for f in self.feeder]
+        row = np.repeat(np.arange(len(mine)), [len(bids) for bids in mine])
+        return row, np.concatenate([*mine, np.zeros(0, dtype=np.int64)])
+
 
 def counting_rows(
     limits: Iterable[LimitRows],
@@ -260,10 +273,7 @@ def _row_labels(market: BalancingMarket, rows: CountingRows) -> xr.DataArray:
 def _matrix(market: BalancingMarket, rows: CountingRows, who: Sites, labels: dict[str, Ints], owner: Ints) -> csr_array:
     """Return the rows over labels of variables: every bid of the feeder at its site's coefficients."""
     is_up = bare(market.bids.sign).values > 0
-    of_feeder = [np.flatnonzero(owner == number) for number in range(len(market.feeder_names))]
-    counts = np.array([len(of_feeder[f]) for f in rows.feeder], dtype=np.int64)
-    row = np.repeat(np.arange(len(counts)), counts)
-    bid = np.concatenate([of_feeder[f] for f in rows.feeder])
+    row, bid = rows.entries(owner)
     period = rows.period[row]
     at_up, at_down = rows.up[row, who.rank[bid]], rows.down[row, who.rank[bid]]
     values = {
@@ -277,7 +287,7 @@ def _matrix(market: BalancingMarket, rows: CountingRows, who: Sites, labels: dic
         parts.append((value[held], row[held], column[held]))
     data, r, c = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     width = max(int(label.max()) for label in labels.values()) + 1
-    return csr_array((data, (r, c)), shape=(len(counts), width))
+    return csr_array((data, (r, c)), shape=(len(rows.room), width))
 
 
 def _cheapest_first(

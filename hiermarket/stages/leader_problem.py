@@ -18,7 +18,7 @@ from hiermarket.stages.ac_check import injections
 from hiermarket.stages.clearing_model import BALANCES, RECOURSE, clearing_cost, clearing_model, public
 from hiermarket.stages.interface_balance import interface_need
 from hiermarket.stages.resource_rows import own_states
-from hiermarket.stages.safe_volumes import feeders_of, held_by_resources
+from hiermarket.stages.resource_safety import feeders_of, held_by_resources
 from hiermarket.stages.single_price import add_stack, stack_cost, unlimited
 
 if TYPE_CHECKING:

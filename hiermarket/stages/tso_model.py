@@ -124,12 +124,23 @@ def needs(side: TsoSide, exchange: xr.DataArray) -> xr.DataArray:
 
 def grid_bids(side: TsoSide, need: xr.DataArray, offers: InterfaceOffers) -> Bids:
     """Return the transmission bids; one provider at the TBM's prices where none are given."""
+    forwarded = bare(offers.flat["forwarded"]) + bare(offers.flat["forwarded_undo"])
+    return tbm_bids(side, float(np.abs(need).sum() + (forwarded * bare(offers.flat["interface_factor"])).sum()) + 1.0)
+
+
+def tbm_bids(side: TsoSide, enough: float) -> Bids:
+    """Return the transmission bids; one provider at the TBM's prices where none are given.
+
+    Parameters
+    ----------
+    side : TsoSide
+        The TSO's side.
+    enough : float
+        What a provider without a limit offers [MW]: more than anybody could need.
+    """
     if side.transmission.bids is not None:
         return side.transmission.bids
     limit, price = side.tbm["tbm_limit"].sum(FEEDER), side.tbm["tbm_price"]
-    # a provider without limit: more than the whole need and everything that is forwarded
-    forwarded = bare(offers.flat["forwarded"]) + bare(offers.flat["forwarded_undo"])
-    enough = float(np.abs(need).sum() + (forwarded * bare(offers.flat["interface_factor"])).sum()) + 1.0
     label = {"feeder": TRANSMISSION, "bsp": TBM, "bus": ONE_BUS}
     table = [
         pd.DataFrame(

@@ -41,7 +41,7 @@ interface = { north = "14", east = "13", south = "12" }
 
 [options]
 behaviour = "truthful"           # or "as-bid"; or leader = "BSP 1"
-forwarding = "safe-box"          # or "maximum-regulation"
+forwarding = "safe-box"          # or "offer-curve", "maximum-regulation", "individual", "unfiltered"
 undo = false
 loss_passes = 2
 

@@ -11,6 +11,7 @@ from hiermarket.errors import Fault, some_labels
 from hiermarket.market.balancing_market import BalancingMarket
 from hiermarket.schema import raise_together
 from hiermarket.stages.coordination import Options
+from hiermarket.stages.forwarding_methods import Corrective
 from hiermarket.study.source import MarketSource
 from hiermarket.study.words import counted
 
@@ -62,7 +63,8 @@ class Study:
     Raises
     ------
     DataError
-        Without feeders, with names that occur twice, and for a batch of none.
+        Without feeders, with names that occur twice, for a batch of none, and for the
+        forwarding method `Corrective`, whose TSO clears twice.
     """
 
     source: Source
@@ -92,6 +94,10 @@ class Study:
         for name, number, least in (("batch", batch, 1), ("retries", retries, 0)):
             if number is not None and number < least:
                 faults.append(Fault(f"study.{name}", str(number), f"{least} or more", "Correct it."))
+        if options is not None and isinstance(options.forwarding, Corrective):
+            expected = "a method with one clearing of the TSO"
+            remedy = "Choose OfferCurve or SafeBox, or run the market itself: hm.run(market, options)."
+            faults.append(Fault("study.options.forwarding", "Corrective", expected, remedy))
         raise_together(faults)
         values = {
             "source": given, "folder": Path(folder), "options": options or Options(), "batch": batch,

@@ -15,8 +15,8 @@ from hiermarket.errors import DataError, Fault, some_labels
 from hiermarket.market.rules import MarketRules
 from hiermarket.network.losses import LinDistFlow, Losses
 from hiermarket.schema import unknown_names
-from hiermarket.stages.capability import MaximumRegulation, SafeBox
 from hiermarket.stages.coordination import AsBid, OneLeader, Options, Truthful
+from hiermarket.stages.forwarding_methods import Forwarding
 from hiermarket.study.network_files import EACH, NetworkFiles, TransmissionFiles
 from hiermarket.study.replicated import ReplicatedCase
 from hiermarket.study.study import OnFailure, Study
@@ -161,8 +161,8 @@ class _Transmission(_Table):
 class _Options(_Table):
     behaviour: Literal["truthful", "as-bid"] = "truthful"
     leader: str | None = None
-    forwarding: Literal["safe-box", "maximum-regulation"] = "safe-box"
-    undo: bool = False
+    forwarding: Forwarding = Forwarding.SAFE_BOX
+    undo: bool | None = None
     loss_passes: Annotated[int, Field(ge=0)] = 2
     losses: Losses = Losses.LINEARISED
 
@@ -246,9 +246,8 @@ def _source(found: _File) -> Source:
 
 def _options(given: _Options) -> Options:
     behaviour: Behaviour = Truthful() if given.behaviour == "truthful" else AsBid()
-    kind = SafeBox if given.forwarding == "safe-box" else MaximumRegulation
     return Options(
         behaviour=behaviour if given.leader is None else OneLeader(given.leader),
-        forwarding=kind(undo=given.undo),
+        forwarding=given.forwarding.method(undo=given.undo),
         grid=LinDistFlow(loss_passes=given.loss_passes, losses=given.losses),
     )

@@ -136,7 +136,7 @@ class FinalJob:
         clearing, forwarded, alone = read_local(self.local, self.options)
         price = bare(clearing.flat["price"]).sel({BID: market.bids.data.indexes[BID]})
         market = market.with_bids(market.bids.data.assign(price=price))
-        disaggregation = disaggregate(market, clearing, forwarded, self.cleared)
+        disaggregation = disaggregate(market, clearing, forwarded, self.cleared, solver=self.options.solver)
         chain = Chain(
             market=market,
             bidding=(),

@@ -5,8 +5,8 @@ import pytest
 from hiermarket.market.cases import load_case
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.results.results import result_tree
-from hiermarket.stages.capability import SafeBox
 from hiermarket.stages.coordination import OneLeader, Options, run_chain
+from hiermarket.stages.forwarding_methods import SafeBox
 from tests.random_markets import random_market
 
 LOSSLESS = LinDistFlow(loss_passes=0)

@@ -13,8 +13,8 @@ from hiermarket.market.cases import load_case
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.results.report import Outcome, comparison, outcome, report
 from hiermarket.results.table import MOST_ROWS, Column, figure, span, table, texts
-from hiermarket.stages.capability import SafeBox
 from hiermarket.stages.coordination import Chain, Options, Truthful, run_chain
+from hiermarket.stages.forwarding_methods import SafeBox
 
 LOSSLESS = LinDistFlow(loss_passes=0)
 

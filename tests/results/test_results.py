@@ -9,7 +9,7 @@ import xarray as xr
 
 from hiermarket.nomenclature import QUANTITIES
 from hiermarket.results.results import options_of, result_tree, storable
-from hiermarket.stages.capability import SafeBox
+from hiermarket.stages.forwarding_methods import SafeBox
 
 #: Arrays of the grid, described where they are made.
 OF_THE_GRID = {

@@ -8,9 +8,9 @@ from hiermarket.market.cases import load_case
 from hiermarket.network.feeder import Feeder
 from hiermarket.network.feeders import combine
 from hiermarket.network.losses import LinDistFlow
-from hiermarket.stages.capability import SafeBox
 from hiermarket.stages.coordination import Options, run_chain
 from hiermarket.stages.dso_clearing import clear_dso
+from hiermarket.stages.forwarding_methods import SafeBox
 from tests.random_markets import random_market
 
 LOSSLESS = LinDistFlow(loss_passes=0)

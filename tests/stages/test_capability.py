@@ -12,8 +12,9 @@ from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, linearise, lossless
 from hiermarket.network.power_flow import power_flow, violations
 from hiermarket.stages.ac_check import injections
-from hiermarket.stages.capability import MaximumRegulation, SafeBox, forward
+from hiermarket.stages.capability import forward
 from hiermarket.stages.dso_clearing import clear_dso
+from hiermarket.stages.forwarding_methods import MaximumRegulation, SafeBox
 from tests.random_markets import random_market
 
 LOSSLESS = LinDistFlow(loss_passes=0)

@@ -6,8 +6,9 @@ import xarray as xr
 
 from hiermarket.errors import InfeasibleError
 from hiermarket.network.losses import LinDistFlow
-from hiermarket.stages.capability import SafeBox, forward
+from hiermarket.stages.capability import forward
 from hiermarket.stages.coordination import STAGES, AsBid, OneLeader, Options, Truthful, run_chain
+from hiermarket.stages.forwarding_methods import SafeBox
 from hiermarket.stages.tso_clearing import clear_tso
 from tests.stages.conftest import LOSSLESS
 from tests.stages.test_dso_clearing import NO_VOLTAGE, with_an_impossible_feeder

@@ -8,9 +8,10 @@ import pytest
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.network.power_flow import power_flow
 from hiermarket.stages.ac_check import injections, scheduled
-from hiermarket.stages.capability import SafeBox, forward
+from hiermarket.stages.capability import forward
 from hiermarket.stages.disaggregation import disaggregate
 from hiermarket.stages.dso_clearing import clear_dso
+from hiermarket.stages.forwarding_methods import SafeBox
 from hiermarket.stages.tso_clearing import clear_tso
 from tests.random_markets import random_market
 from tests.stages.test_dso_clearing import NO_VOLTAGE, with_an_impossible_feeder

@@ -8,8 +8,9 @@ import pytest
 import xarray as xr
 
 from hiermarket.network.losses import LinDistFlow
-from hiermarket.stages.capability import SafeBox, forward
+from hiermarket.stages.capability import forward
 from hiermarket.stages.dso_clearing import clear_dso
+from hiermarket.stages.forwarding_methods import SafeBox
 from hiermarket.stages.interface import exchange_offers, interface_offers, join_offers
 from tests.parts import of_feeders, random_split
 from tests.random_markets import random_market

@@ -8,7 +8,7 @@ import pytest
 import hiermarket as hm
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.stages.bidding import paid_price
-from hiermarket.stages.safe_volumes import held_by_resources
+from hiermarket.stages.resource_safety import held_by_resources
 from tests.resource_markets import bid, market
 
 LOSSLESS = LinDistFlow(loss_passes=0)

@@ -188,3 +188,22 @@ def test_no_box_of_a_storage_is_larger(seed):
     _, found = box_of(market([0.0] * 4, rows, battery | {"period": periods}, hours))
     up, down = most_of_a_storage(output, np.full(4, hours), (start + path, top - start - path), eta, volume)
     assert volumes(found).sum(axis=1) == pytest.approx([up, down], abs=1e-7)
+
+
+@pytest.mark.parametrize("method", [hm.OfferCurve(), hm.Individual(), hm.Unfiltered(), hm.Corrective()])
+def test_other_methods_refuse_what_they_do_not_look_at(method):
+    with pytest.raises(hm.ModelError) as error:
+        box_of(market([0.0, 0.0], BOTH_WAYS, BATTERY), method)
+    assert error.value.where == "f/A/e/0/up, f/A/e/0/down"
+    with pytest.raises(hm.ModelError) as error:
+        box_of(market([0.0], [bid("up", 1.0, 65.0, minimum=0.5)]), method)
+    assert error.value.where == "bids.minimum"
+    safe = hm.safe_volumes(market([0.0, 0.0], BOTH_WAYS, BATTERY))
+    _, found = box_of(safe, method)
+    assert volumes(found).tolist() == [pytest.approx([0.5, 0.0]), pytest.approx([1.0, 0.25])]
+
+
+def test_one_market_over_all_grids_refuses_it_too():
+    with pytest.raises(hm.ModelError) as error:
+        hm.clear_common(market([0.0, 0.0], BOTH_WAYS, BATTERY))
+    assert "safe_volumes" in error.value.remedy

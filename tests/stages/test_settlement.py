@@ -14,9 +14,10 @@ from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.stages.accounts import bsp_account
-from hiermarket.stages.capability import SafeBox, forward
+from hiermarket.stages.capability import forward
 from hiermarket.stages.disaggregation import disaggregate
 from hiermarket.stages.dso_clearing import clear_dso
+from hiermarket.stages.forwarding_methods import SafeBox
 from hiermarket.stages.settlement import change_payment, join_settlements, settle, settle_feeders, settle_grid
 from hiermarket.stages.tso_clearing import clear_tso
 from tests.parts import of_feeders, random_split

@@ -19,8 +19,9 @@ from hiermarket.network.grid import TransmissionGrid
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages import tso_periods
-from hiermarket.stages.capability import SafeBox, forward
+from hiermarket.stages.capability import forward
 from hiermarket.stages.dso_clearing import clear_dso
+from hiermarket.stages.forwarding_methods import SafeBox
 from hiermarket.stages.interface import InterfaceOffers, interface_offers, join_offers
 from hiermarket.stages.tso_clearing import clear_needs, clear_offers, clear_tso
 from hiermarket.stages.tso_model import interface_buses, needs

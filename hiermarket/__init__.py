@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from hiermarket.market.bids import bids as bids
     from hiermarket.market.cases import load_case as load_case
     from hiermarket.market.imbalance import tbm_of as tbm_of
+    from hiermarket.market.resources import EndLevel as EndLevel
+    from hiermarket.market.resources import Resources as Resources
+    from hiermarket.market.resources import resources as resources
     from hiermarket.market.rules import ImbalancePricing as ImbalancePricing
     from hiermarket.market.rules import MarketRules as MarketRules
     from hiermarket.market.rules import Pricing as Pricing
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.forwarding_methods import OfferCurve as OfferCurve
     from hiermarket.stages.forwarding_methods import SafeBox as SafeBox
     from hiermarket.stages.forwarding_methods import Unfiltered as Unfiltered
+    from hiermarket.stages.resource_safety import safe_volumes as safe_volumes
     from hiermarket.stages.settlement import settle as settle
     from hiermarket.stages.tso_clearing import clear_tso as clear_tso
     from hiermarket.study.cluster import local_cluster as local_cluster
@@ -95,6 +99,7 @@ _HOME = {
     "CertificateError": "errors",
     "Corrective": "stages.forwarding_methods",
     "DataError": "errors",
+    "EndLevel": "market.resources",
     "HiermarketError": "errors",
     "ImbalancePricing": "market.rules",
     "Individual": "stages.forwarding_methods",
@@ -112,6 +117,7 @@ _HOME = {
     "Progress": "study.progress",
     "Pricing": "market.rules",
     "ReplicatedCase": "study.replicated",
+    "Resources": "market.resources",
     "SafeBox": "stages.forwarding_methods",
     "SolveError": "errors",
     "SolverOptions": "solving.solver",
@@ -148,8 +154,10 @@ _HOME = {
     "read_results": "results.netcdf",
     "read_study": "study.study_file",
     "report": "results.report",
+    "resources": "market.resources",
     "result_tree": "results.results",
     "run": "study.run",
+    "safe_volumes": "stages.resource_safety",
     "settle": "stages.settlement",
     "study_report": "study.report",
     "tbm_alone": "stages.baseline",

@@ -55,6 +55,7 @@ class Item(StrEnum):
 
     ACTIVATION = "local activation"
     TBM_ENERGY = "energy from the TBM"
+    INTERFACE = "energy over the interface"
     IMBALANCE = "local imbalance"
     NOT_SERVED = "energy not served"
     LOSSES = "congestion and losses"

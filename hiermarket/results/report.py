@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from hiermarket.results import market_tables, money_tables, system_tables
 from hiermarket.results.indicators import indicators
-from hiermarket.results.money_tables import Outcome, comparison, outcome
+from hiermarket.results.money_tables import Outcome, behaviour_table, outcome
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from hiermarket.stages.coordination import Chain
 
-__all__ = ["Outcome", "comparison", "outcome", "report"]
+__all__ = ["Outcome", "behaviour_table", "outcome", "report"]
 
 
 def report(chain: Chain) -> list[Table]:

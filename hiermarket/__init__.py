@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from hiermarket.market.balancing_market import balancing_market as balancing_market
     from hiermarket.market.bids import bids as bids
     from hiermarket.market.cases import load_case as load_case
+    from hiermarket.market.dispatch import dispatch_market as dispatch_market
+    from hiermarket.market.generator_bids import generator_bids as generator_bids
     from hiermarket.market.imbalance import tbm_of as tbm_of
+    from hiermarket.market.price_convention import PriceConvention as PriceConvention
     from hiermarket.market.resources import EndLevel as EndLevel
     from hiermarket.market.resources import Resources as Resources
     from hiermarket.market.resources import resources as resources
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from hiermarket.network.from_pypsa import feeder_from_pypsa as feeder_from_pypsa
     from hiermarket.network.from_pypsa import grid_from_pypsa as grid_from_pypsa
     from hiermarket.network.from_pypsa import load_network as load_network
+    from hiermarket.network.grid import Susceptance as Susceptance
     from hiermarket.network.losses import LinDistFlow as LinDistFlow
     from hiermarket.network.losses import Losses as Losses
     from hiermarket.network.power_flow import power_flow as power_flow
@@ -124,6 +128,7 @@ _HOME = {
     "OnFailure": "study.study",
     "OneLeader": "stages.coordination",
     "Options": "stages.coordination",
+    "PriceConvention": "market.price_convention",
     "Pricing": "market.rules",
     "Progress": "study.progress",
     "ReplicatedCase": "study.replicated",
@@ -136,6 +141,7 @@ _HOME = {
     "Study": "study.study",
     "StudyError": "errors",
     "StudyResults": "study.opened",
+    "Susceptance": "network.grid",
     "Transmission": "market.balancing_market",
     "TransmissionFiles": "study.network_files",
     "Truthful": "stages.coordination",
@@ -152,9 +158,11 @@ _HOME = {
     "compare": "results.comparison",
     "correct": "stages.correction",
     "disaggregate": "stages.disaggregation",
+    "dispatch_market": "market.dispatch",
     "energy_safe": "market.storage",
     "feeder_from_pypsa": "network.from_pypsa",
     "forward": "stages.capability",
+    "generator_bids": "market.generator_bids",
     "grid_from_pypsa": "network.from_pypsa",
     "indicators": "results.indicators",
     "load_case": "market.cases",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hiermarket.market.rules import ImbalancePricing as ImbalancePricing
     from hiermarket.market.rules import MarketRules as MarketRules
     from hiermarket.market.rules import Pricing as Pricing
+    from hiermarket.market.scenarios import ScenarioMarket as ScenarioMarket
     from hiermarket.market.storage import Storage as Storage
     from hiermarket.market.storage import energy_safe as energy_safe
     from hiermarket.network.from_pypsa import feeder_from_pypsa as feeder_from_pypsa
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from hiermarket.results.report import outcome as outcome
     from hiermarket.results.report import report as report
     from hiermarket.results.results import result_tree as result_tree
+    from hiermarket.results.risk import risk as risk
     from hiermarket.solving.solver import SolverOptions as SolverOptions
     from hiermarket.stages.baseline import tbm_alone as tbm_alone
     from hiermarket.stages.bidding import bid_strategically as bid_strategically
@@ -72,6 +74,9 @@ if TYPE_CHECKING:
     from hiermarket.stages.forwarding_methods import OfferCurve as OfferCurve
     from hiermarket.stages.forwarding_methods import SafeBox as SafeBox
     from hiermarket.stages.forwarding_methods import Unfiltered as Unfiltered
+    from hiermarket.stages.risk import CVaR as CVaR
+    from hiermarket.stages.risk import Expectation as Expectation
+    from hiermarket.stages.scenario_runs import ScenarioChain as ScenarioChain
     from hiermarket.stages.settlement import settle as settle
     from hiermarket.stages.tso_clearing import clear_tso as clear_tso
     from hiermarket.study.cluster import local_cluster as local_cluster
@@ -92,9 +97,11 @@ _HOME = {
     "AsBid": "stages.coordination",
     "BalancingMarket": "market.balancing_market",
     "BatchesFailedError": "errors",
+    "CVaR": "stages.risk",
     "CertificateError": "errors",
     "Corrective": "stages.forwarding_methods",
     "DataError": "errors",
+    "Expectation": "stages.risk",
     "HiermarketError": "errors",
     "ImbalancePricing": "market.rules",
     "Individual": "stages.forwarding_methods",
@@ -113,6 +120,8 @@ _HOME = {
     "Pricing": "market.rules",
     "ReplicatedCase": "study.replicated",
     "SafeBox": "stages.forwarding_methods",
+    "ScenarioChain": "stages.scenario_runs",
+    "ScenarioMarket": "market.scenarios",
     "SolveError": "errors",
     "SolverOptions": "solving.solver",
     "Storage": "market.storage",
@@ -149,6 +158,7 @@ _HOME = {
     "read_study": "study.study_file",
     "report": "results.report",
     "result_tree": "results.results",
+    "risk": "results.risk",
     "run": "study.run",
     "settle": "stages.settlement",
     "study_report": "study.report",

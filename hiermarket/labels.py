@@ -18,6 +18,7 @@ BLOCK: Final = "block"
 DIRECTION: Final = "direction"
 BID: Final = "bid"
 LINE: Final = "line"
+SCENARIO: Final = "scenario"
 
 #: Between the feeder's name and the bus's name in a flat bus label.
 SEPARATOR: Final = "/"

@@ -155,6 +155,15 @@ _ROWS: Final = (
         "p.u., MVA",
         "Largest violation of a limit by AC power flow; NaN where one has no solution",
     ),
+    # scenarios
+    Quantity("probability", "p", ("scenario",), "1", "Probability of the scenario"),
+    Quantity("expected_cost", "E", ("stage", "measure"), "EUR", "Expected cost of balancing with local bids"),
+    Quantity("cvar_cost", "CVaR", ("stage", "measure"), "EUR", "Mean cost of the worst 1 − α of the scenarios"),
+    Quantity("lowest_cost", "", ("stage", "measure"), "EUR", "Cost of the cheapest scenario"),
+    Quantity("highest_cost", "", ("stage", "measure"), "EUR", "Cost of the dearest scenario"),
+    Quantity("expected_local_share", "", ("stage",), "1", "Expected local energy by expected gross imbalance energy"),
+    Quantity("expected_tbm_share", "", ("stage",), "1", "Expected TBM energy by expected gross imbalance energy"),
+    Quantity("expected_not_served", "", (), "MWh", "Expected unserved and spilled energy"),
     # settlement
     Quantity("payment", "", ("account", "item", PERIOD), "EUR", "Money received (> 0) or paid (< 0) by the account"),
 )

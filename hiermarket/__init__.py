@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hiermarket.market.rules import ImbalancePricing as ImbalancePricing
     from hiermarket.market.rules import MarketRules as MarketRules
     from hiermarket.market.rules import Pricing as Pricing
+    from hiermarket.market.scenarios import ScenarioMarket as ScenarioMarket
     from hiermarket.market.storage import Storage as Storage
     from hiermarket.market.storage import energy_safe as energy_safe
     from hiermarket.network.from_pypsa import feeder_from_pypsa as feeder_from_pypsa
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from hiermarket.results.report import outcome as outcome
     from hiermarket.results.report import report as report
     from hiermarket.results.results import result_tree as result_tree
+    from hiermarket.results.risk import risk as risk
     from hiermarket.results.scheme_table import scheme_table as scheme_table
     from hiermarket.solving.solver import SolverOptions as SolverOptions
     from hiermarket.stages.baseline import tbm_alone as tbm_alone
@@ -82,6 +84,9 @@ if TYPE_CHECKING:
     from hiermarket.stages.forwarding_methods import SafeBox as SafeBox
     from hiermarket.stages.forwarding_methods import Unfiltered as Unfiltered
     from hiermarket.stages.resource_safety import safe_volumes as safe_volumes
+    from hiermarket.stages.risk import CVaR as CVaR
+    from hiermarket.stages.risk import Expectation as Expectation
+    from hiermarket.stages.scenario_runs import ScenarioChain as ScenarioChain
     from hiermarket.stages.schemes import Common as Common
     from hiermarket.stages.schemes import Fragmented as Fragmented
     from hiermarket.stages.schemes import LocalOnly as LocalOnly
@@ -107,12 +112,14 @@ _HOME = {
     "AsBid": "stages.coordination",
     "BalancingMarket": "market.balancing_market",
     "BatchesFailedError": "errors",
+    "CVaR": "stages.risk",
     "CertificateError": "errors",
     "Common": "stages.schemes",
     "Corrective": "stages.forwarding_methods",
     "DataError": "errors",
     "EndLevel": "market.resources",
     "Fragmented": "stages.schemes",
+    "Expectation": "stages.risk",
     "HiermarketError": "errors",
     "ImbalancePricing": "market.rules",
     "Individual": "stages.forwarding_methods",
@@ -135,6 +142,8 @@ _HOME = {
     "Resources": "market.resources",
     "SafeBox": "stages.forwarding_methods",
     "Sequential": "stages.schemes",
+    "ScenarioChain": "stages.scenario_runs",
+    "ScenarioMarket": "market.scenarios",
     "SolveError": "errors",
     "SolverOptions": "solving.solver",
     "Storage": "market.storage",
@@ -177,6 +186,7 @@ _HOME = {
     "report": "results.report",
     "resources": "market.resources",
     "result_tree": "results.results",
+    "risk": "results.risk",
     "run": "study.run",
     "safe_volumes": "stages.resource_safety",
     "scheme_table": "results.scheme_table",

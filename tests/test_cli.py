@@ -209,3 +209,38 @@ def test_options_that_would_do_nothing(words: tuple[str, ...], said: str):
     done = typed(*words)
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
+
+
+def test_compare(tmp_path: Path):
+    file = tmp_path / "new" / "found.csv"
+    words = ["--scheme", "tso-only", "--scheme", "common", "--scheme", "fragmented", "--interface-price", "40"]
+    done = typed("compare", "two_bus", *LOSSLESS, *words, "--output", str(file))
+    assert done.exit_code == 0, done.output
+    assert max(map(len, done.stdout.splitlines())) <= FILE_WIDTH
+    assert [line.split(",")[0] for line in file.read_text().splitlines()] == [
+        "scheme", "TSO only", "common", "fragmented at 40 EUR/MWh",
+    ]  # fmt: skip
+    assert re.search(r"common +\d+\.\d s", done.stderr)
+    assert "Note: " in done.stderr
+
+
+def test_compare_forwarding_methods():
+    words = ["--scheme", "sequential", "--forwarding", "safe-box", "--forwarding", "offer-curve", "--undo"]
+    done = typed("compare", "two_bus", *LOSSLESS, *words, "--truthful")
+    assert done.exit_code == 0, done.output
+    assert "OfferCurve" in done.stdout
+    assert "(undo)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--output", "found.xlsx"), "must end in .csv or .nc"),
+        (("--scheme", "common", "--undo"), "--undo: only for the scheme sequential"),
+        (("--scheme", "common", "--interface-price", "3"), "--interface-price: only for the scheme fragmented"),
+    ],
+)
+def test_compare_refuses(words: tuple[str, ...], said: str):
+    done = typed("compare", "two_bus", *words)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())

@@ -5,18 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.errors import MarketWarning, some_labels
+from hiermarket.errors import DataError, Fault, MarketWarning, some_labels
 from hiermarket.labels import BID, BUS, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.market.bids import Bids
 from hiermarket.market.bids import bids as read_bids
 from hiermarket.market.imbalance import Table, imbalance_of, tbm_of
 from hiermarket.market.market_faults import market_faults
+from hiermarket.market.resources import Resources
+from hiermarket.market.resources import resources as read_resources
 from hiermarket.market.tso_side import TsoSide
 from hiermarket.network.feeder import Feeder
 from hiermarket.network.feeders import Feeders, combine, select
@@ -30,7 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hiermarket.market.rules import MarketRules
+    from hiermarket.market.scenarios import Probabilities, ScenarioMarket
     from hiermarket.network.from_pypsa import PypsaNetwork
+
+    BidSource = Bids | pd.DataFrame | str | xr.Dataset
+    PriceSource = xr.Dataset | xr.DataArray | pd.DataFrame | Mapping[str, float | Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ class BalancingMarket:
         Price cap, floor and value of lost load.
     transmission : Transmission
         The TSO's side.
+    resources : Resources or None
+        What the bids of one resource may do together; None where every bid stands for itself.
 
     Raises
     ------
@@ -89,6 +97,7 @@ class BalancingMarket:
     tbm: xr.Dataset
     rules: MarketRules
     transmission: Transmission
+    resources: Resources | None = None
 
     def __post_init__(self) -> None:
         raise_together(market_faults(self))
@@ -120,6 +129,12 @@ class BalancingMarket:
             warnings.simplefilter("ignore", MarketWarning)
             return replace(self, bids=Bids(data))
 
+    def without_resources(self) -> BalancingMarket:
+        """Return the same market in which every bid stands for itself."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MarketWarning)
+            return replace(self, resources=None)
+
     @property
     def tso_side(self) -> TsoSide:
         """All that the TSO's stage needs, without any distribution grid."""
@@ -141,6 +156,7 @@ class BalancingMarket:
                 imbalance=self.imbalance.sel({BUS: feeders.data.indexes[BUS]}),
                 tbm=self.tbm.sel({FEEDER: list(names)}),
                 transmission=side,
+                resources=self.resources and self.resources.of_feeders(names),
             )
 
     def of_periods(self, periods: NDArray[np.intp]) -> BalancingMarket:
@@ -156,6 +172,7 @@ class BalancingMarket:
                 imbalance=self.imbalance.isel(at),
                 tbm=self.tbm.isel(at),
                 transmission=side.transmission,
+                resources=self.resources and self.resources.of_periods(periods),
             )
 
     def truthful(self) -> BalancingMarket:
@@ -163,15 +180,45 @@ class BalancingMarket:
         return self.with_bids(self.bids.data.assign(price=self.bids.data.cost))
 
 
+@overload
 def balancing_market(
     feeders: Mapping[str, PypsaNetwork | Feeder],
     *,
-    bids: Bids | pd.DataFrame | str | xr.Dataset,
+    bids: BidSource,
     imbalance: Table,
-    tbm_prices: xr.Dataset | xr.DataArray | pd.DataFrame | Mapping[str, float | Sequence[float]],
+    tbm_prices: PriceSource,
     rules: MarketRules,
     transmission: Transmission | None = None,
-) -> BalancingMarket:
+    resources: Resources | pd.DataFrame | str | None = None,
+    probabilities: None = None,
+) -> BalancingMarket: ...
+
+
+@overload
+def balancing_market(
+    feeders: Mapping[str, PypsaNetwork | Feeder],
+    *,
+    bids: BidSource,
+    imbalance: Table,
+    tbm_prices: PriceSource,
+    rules: MarketRules,
+    transmission: Transmission | Mapping[str, Transmission] | None = None,
+    resources: Resources | pd.DataFrame | str | None = None,
+    probabilities: Probabilities,
+) -> ScenarioMarket: ...
+
+
+def balancing_market(  # noqa: PLR0913  (the parts of a market, each by its name)
+    feeders: Mapping[str, PypsaNetwork | Feeder],
+    *,
+    bids: BidSource,
+    imbalance: Table,
+    tbm_prices: PriceSource,
+    rules: MarketRules,
+    transmission: Transmission | Mapping[str, Transmission] | None = None,
+    resources: Resources | pd.DataFrame | str | None = None,
+    probabilities: Probabilities | None = None,
+) -> BalancingMarket | ScenarioMarket:
     """Put a market together from PyPSA networks and tables.
 
     Parameters
@@ -186,31 +233,51 @@ def balancing_market(
         EUR/MWh by direction and period; or a Dataset that `tbm_of` made, with limits.
     rules : MarketRules
         Price cap, floor and value of lost load.
-    transmission : Transmission, optional
+    transmission : Transmission, or mapping scenario → Transmission, optional
         The TSO's side; one bus and the TBM's prices by default.
+    resources : table, CSV file or Resources, optional
+        See `hiermarket.market.resources.resources`; by default every bid stands for itself.
+    probabilities : mapping scenario → probability, optional
+        > 0, with sum 1; equal ones, or those of a stochastic PyPSA network, by default.
 
     Returns
     -------
-    BalancingMarket
-        Checked and read-only.
+    BalancingMarket or ScenarioMarket
+        Checked and read-only. A `ScenarioMarket` where an input carries scenarios: a table
+        with a column, an array with a dimension ``scenario``, a PyPSA network with
+        `set_scenarios`, a mapping of TSO's sides. A type checker knows it where
+        ``probabilities`` are given.
 
     Raises
     ------
     DataError
         With every fault found.
     """
+    from hiermarket.market.scenario_reader import Inputs, read_scenarios
+
+    inputs = Inputs(feeders, bids, imbalance, tbm_prices, transmission)
+    scenarios = read_scenarios(inputs, rules, probabilities)
+    if scenarios is not None and resources is not None:
+        remedy = "Leave the resources out, or make a market for each scenario."
+        raise DataError([Fault("resources", "a table beside scenarios", "resources of one market", remedy)])
+    if scenarios is not None:
+        return scenarios
+    if isinstance(transmission, Mapping):
+        raise DataError([Fault("transmission", "an empty mapping", "a side", "Leave it out for one bus.")])
     one_by_one = {
         name: part if isinstance(part, Feeder) else feeder_from_pypsa(part, name=name) for name, part in feeders.items()
     }
     together = combine(one_by_one)
     tbm = tbm_prices if isinstance(tbm_prices, xr.Dataset) else tbm_of(tbm_prices, together)
+    periods = pd.DatetimeIndex(together.data.indexes[PERIOD])
     return BalancingMarket(
         feeders=together,
-        bids=read_bids(bids, pd.DatetimeIndex(together.data.indexes[PERIOD])),
+        bids=read_bids(bids, periods),
         imbalance=imbalance_of(imbalance, together),
         tbm=tbm,
         rules=rules,
         transmission=transmission or Transmission(),
+        resources=None if resources is None else read_resources(resources, periods),
     )
 
 

@@ -19,6 +19,7 @@ from hiermarket.stages.clearing_model import RECOURSE, clearing_cost, clearing_m
 from hiermarket.stages.common_clearing import transmission_bids
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso
 from hiermarket.stages.interface import interface_offers
+from hiermarket.stages.resource_safety import require_convex
 from hiermarket.stages.tso_clearing import TsoClearing, clear_offers
 from hiermarket.stages.tso_model import OF_GRID_BIDS, add_tso, grid_buses, interface_buses, needs, no_blocks
 
@@ -113,6 +114,9 @@ def price_interface(
     ------
     DataError
         Where the TBM's limits are finite.
+    ModelError
+        Where the DSO's clearing is not convex: minimum volumes, and storages that would be filled by
+        charging and discharging at once.
     SolveError
         When a part of the bilevel problem has no optimum.
 
@@ -130,6 +134,7 @@ def price_interface(
     if not bool(np.isinf(market.tbm["tbm_limit"]).all()):
         remedy = "Leave the limits out: the price decides what a DSO takes."
         raise DataError([Fault("tbm_limit", "a finite limit", "no limit", remedy)])
+    require_convex(market)
     grid = grid or LinDistFlow()
     before = clear_dso(market, grid=grid, solver=solver).require()
     own = transmission_bids(market, before.scheduled_import)

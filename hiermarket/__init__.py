@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from hiermarket.market.bids import bids as bids
     from hiermarket.market.cases import load_case as load_case
     from hiermarket.market.imbalance import tbm_of as tbm_of
+    from hiermarket.market.resources import EndLevel as EndLevel
+    from hiermarket.market.resources import Resources as Resources
+    from hiermarket.market.resources import resources as resources
     from hiermarket.market.rules import ImbalancePricing as ImbalancePricing
     from hiermarket.market.rules import MarketRules as MarketRules
     from hiermarket.market.rules import Pricing as Pricing
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.forwarding_methods import OfferCurve as OfferCurve
     from hiermarket.stages.forwarding_methods import SafeBox as SafeBox
     from hiermarket.stages.forwarding_methods import Unfiltered as Unfiltered
+    from hiermarket.stages.resource_safety import safe_volumes as safe_volumes
     from hiermarket.stages.schemes import Common as Common
     from hiermarket.stages.schemes import Fragmented as Fragmented
     from hiermarket.stages.schemes import LocalOnly as LocalOnly
@@ -103,6 +107,7 @@ _HOME = {
     "Common": "stages.schemes",
     "Corrective": "stages.forwarding_methods",
     "DataError": "errors",
+    "EndLevel": "market.resources",
     "Fragmented": "stages.schemes",
     "HiermarketError": "errors",
     "ImbalancePricing": "market.rules",
@@ -122,6 +127,7 @@ _HOME = {
     "Pricing": "market.rules",
     "Progress": "study.progress",
     "ReplicatedCase": "study.replicated",
+    "Resources": "market.resources",
     "SafeBox": "stages.forwarding_methods",
     "Sequential": "stages.schemes",
     "SolveError": "errors",
@@ -161,8 +167,10 @@ _HOME = {
     "read_results": "results.netcdf",
     "read_study": "study.study_file",
     "report": "results.report",
+    "resources": "market.resources",
     "result_tree": "results.results",
     "run": "study.run",
+    "safe_volumes": "stages.resource_safety",
     "scheme_table": "results.scheme_table",
     "settle": "stages.settlement",
     "study_report": "study.report",

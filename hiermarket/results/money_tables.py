@@ -15,7 +15,7 @@ from hiermarket.results.market_tables import by_bid
 from hiermarket.results.table import Column, figure, table
 from hiermarket.results.totals import MEASURE, STAGE
 from hiermarket.stages.accounts import ACCOUNT, ITEM, bsp_account
-from hiermarket.stages.bidding import paid_price
+from hiermarket.stages.paid_prices import paid_price
 
 if TYPE_CHECKING:
     import xarray as xr

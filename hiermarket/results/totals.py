@@ -10,7 +10,7 @@ import xarray as xr
 
 from hiermarket.labels import BID, DIRECTION, DIRECTIONS, PERIOD
 from hiermarket.schema import bare, direction_sign, freeze
-from hiermarket.stages.bidding import paid_price
+from hiermarket.stages.paid_prices import paid_price
 from hiermarket.stages.settlement import change_payment
 from hiermarket.stages.tso_model import GRID_BID, GRID_BUS
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 from hiermarket import bilevel
 from hiermarket.errors import Fault, MarketWarning
-from hiermarket.labels import BID, BUS, PERIOD
+from hiermarket.labels import BID, PERIOD
 from hiermarket.network.losses import LinDistFlow, linearise
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, raise_together
@@ -19,6 +19,8 @@ from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso, per_feeder
 from hiermarket.stages.leader_problem import leader_problem
+from hiermarket.stages.paid_prices import paid_price
+from hiermarket.stages.resource_safety import held_by_resources, require_convex
 
 if TYPE_CHECKING:
     from hiermarket.bilevel.certificate import Certificate
@@ -113,6 +115,9 @@ def bid_strategically(
     ------
     DataError
         When there is no such BSP.
+    ModelError
+        Where the DSO's clearing is not convex: minimum volumes, and storages that would be filled by
+        charging and discharging at once.
     SolveError
         With feeder and period, when a part of the bilevel problem has no optimum.
 
@@ -132,6 +137,7 @@ def bid_strategically(
     if bsp not in market.bids.bsps:
         known = ", ".join(market.bids.bsps)
         raise_together([Fault("bsp", repr(bsp), f"one of {known}", "Name a BSP that has bids in the market.")])
+    require_convex(market)
     own = market.bids.of(bsp)
     data = market.bids.data
     truthful = clear_dso(
@@ -202,27 +208,6 @@ class Expected:
     unlimited: xr.DataArray
 
 
-def paid_price(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
-    """Return λ + τ κ at the bus of every bid: what one MWh of it is paid, or pays.
-
-    Parameters
-    ----------
-    market : BalancingMarket
-        The bids.
-    prices : Dataset
-        ``nodal_price, reactive_price (bus, period)``.
-
-    Returns
-    -------
-    DataArray (bid, period)
-        EUR/MWh.
-    """
-    data = market.bids.data
-    at = xr.DataArray(data.bid_node.values, dims=BID, coords={BID: data.indexes[BID]})
-    active, reactive = (bare(prices[name]).sel({BUS: at}).drop_vars(BUS) for name in ("nodal_price", "reactive_price"))
-    return active + bare(data.reactive_ratio) * reactive.fillna(0.0)
-
-
 def _margin(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
     """σ (λ + τκ − c) of every bid [EUR/MWh]."""
     return bare(market.bids.sign) * (paid_price(market, prices) - bare(market.bids.data.cost))
@@ -248,6 +233,8 @@ def _offers(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, ti
     # a loss taken in part, to move the price, must not become a loss taken whole
     step = step.where((room >= -NEGLIGIBLE) | whole, -tick)
     chosen = (paid - sign * step).where(accepted, expected.offer.where(withheld, bare(data.cost)))
+    # what a resource holds together is not paid its own price: its offers are those of the optimum
+    chosen = chosen.where(~held_by_resources(market), expected.offer)
     return chosen.where(bare(own), bare(data.price)).transpose(BID, PERIOD)
 
 

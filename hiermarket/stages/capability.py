@@ -16,6 +16,8 @@ from hiermarket.stages.corners import BROKEN
 from hiermarket.stages.forwarding_methods import ForwardingMethod, Individual, MaximumRegulation, OfferCurve, SafeBox
 from hiermarket.stages.largest_box import Volumes
 from hiermarket.stages.offer_curve import offer_curves
+from hiermarket.stages.resource_box import forwardable
+from hiermarket.stages.resource_safety import uncoupled
 from hiermarket.stages.safe_volumes import alone, boxes, unfiltered
 
 if TYPE_CHECKING:
@@ -79,6 +81,9 @@ def forward(
 
     Raises
     ------
+    ModelError
+        By another method than `SafeBox` and `MaximumRegulation`, where bids have minimum volumes or
+        their resources hold them together.
     SolveError
         When a block has no optimum (volumes of 0 are always feasible, so this tells of
         numerical trouble).
@@ -94,7 +99,10 @@ def forward(
     active = clearing.flat.activation.fillna(0.0)
     remaining = bare((data.volume - active).clip(min=0.0).where(~failed, 0.0))
     undo = bare(active.where(~failed, 0.0)) * float(chosen.undo)
-    most = Volumes(remaining, undo)
+    if isinstance(chosen, SafeBox | MaximumRegulation):
+        most = forwardable(market, bare(active), Volumes(remaining, undo))
+    else:
+        market, most = uncoupled(market, f"Forwarding by {type(chosen).__name__}"), Volumes(remaining, undo)
     steps: dict[str, xr.DataArray] = {}
     if isinstance(chosen, OfferCurve):
         curves = offer_curves(market, clearing, most, options)

@@ -8,12 +8,20 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.labels import BID, BSP, BUS, FEEDER, PERIOD
+from hiermarket.labels import BID, BSP, FEEDER, PERIOD
+from hiermarket.market.rules import ImbalancePricing, Pricing
 from hiermarket.nomenclature import describe
 from hiermarket.schema import bare, freeze, positions
 from hiermarket.stages.accounts import Account, Book, Item, Kind, bsp_account, of_feeder, of_kind, sums
-from hiermarket.stages.bidding import paid_price
-from hiermarket.stages.settlement import Settlement, join_settlements, settle_grid
+from hiermarket.stages.paid_prices import paid_price, shortfall
+from hiermarket.stages.settlement import (
+    PRICING,
+    Settlement,
+    imbalance_payments,
+    join_settlements,
+    rent_of_tso,
+    settle_grid,
+)
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
@@ -47,7 +55,7 @@ def settle_at_interfaces(market: BalancingMarket, local: xr.Dataset, cleared: Ts
     dso, payers, losses = ([of_feeder(kind, name) for name in names] for kind in (Kind.DSO, Kind.PAYERS, Kind.LOSSES))
     tso, providers = of_kind(Kind.TSO), [Account(bsp_account(name), Kind.BSP) for name in bsps]
 
-    # Δ σ (λ + τκ) a                                                                    [EUR]
+    # Δ σ p a                                                                           [EUR]
     activation = bare(local["activation"]).transpose(BID, PERIOD).values
     sign, paid = bare(market.bids.sign).values[:, None], paid_price(market, local).transpose(BID, PERIOD).values
     received = np.nan_to_num(sign * paid * activation * duration)
@@ -64,12 +72,24 @@ def settle_at_interfaces(market: BalancingMarket, local: xr.Dataset, cleared: Ts
     bought = price * exchange * duration
     book.book(Item.INTERFACE, [*dso, tso], np.concatenate([-bought, bought.sum(axis=0, keepdims=True)]))
 
-    charged, back = _of_buses(market, local)
+    charged, back, penalty = imbalance_payments(market, local)
     book.book(Item.IMBALANCE, [*payers, *dso], np.concatenate([-charged, charged]))
     book.book(Item.NOT_SERVED, [*dso, *payers], np.concatenate([-back, back]))
     rent = charged - back - activated - bought
-    book.book(Item.LOSSES, [*dso, *losses], np.concatenate([-rent, rent]))
-    book.pay(Item.RENT, tso, of_kind(Kind.RENT), bought.sum(axis=0))
+    nodal = market.rules.pricing is Pricing.NODAL
+    left, whose = (Item.BOTH, losses) if nodal else (Item.PRICING, [PRICING] * count)
+    book.book(left, [*dso, *whose], np.concatenate([-rent, rent]))
+    if market.rules.imbalance_pricing is ImbalancePricing.DUAL:
+        kept = of_kind(Kind.DUAL)
+        book.book(Item.DUAL, [*payers, kept], np.concatenate([-penalty, penalty.sum(axis=0, keepdims=True)]))
+    if bsps and market.rules.pricing is Pricing.UNIFORM:
+        supplied = bare(market.bids.sign) * bare(local["activation"]).fillna(0.0)
+        short = shortfall(market.rules, bare(data["price"]), paid_price(market, local), supplied)
+        uplift = sums(short.transpose(BID, PERIOD).values * duration, bsp, len(bsps))
+        book.book(Item.UPLIFT, [PRICING, *providers], np.concatenate([-uplift.sum(axis=0, keepdims=True), uplift]))
+        earned = earned + uplift
+    item, account = rent_of_tso(market.rules)
+    book.pay(item, tso, account, bought.sum(axis=0))
 
     # Δ σ c a                                                                           [EUR]
     spent = sums(sign * bare(data["cost"]).transpose(BID, PERIOD).values * activation * duration, bsp, len(bsps))
@@ -85,17 +105,3 @@ def settle_at_interfaces(market: BalancingMarket, local: xr.Dataset, cleared: Ts
 def _by_feeder(array: xr.DataArray, names: list[str]) -> Floats:
     values: Floats = bare(array).sel({FEEDER: names}).transpose(FEEDER, PERIOD).values
     return values
-
-
-def _of_buses(market: BalancingMarket, local: xr.Dataset) -> tuple[Floats, Floats]:
-    """Return what imbalance pays, and what it gets back for energy not served, (feeder, period) [EUR]."""
-    price, reactive = bare(local["nodal_price"]), bare(local["reactive_price"]).fillna(0.0)
-    lost = bare(local["unserved"]) - bare(local["spilled"])
-    lost_reactive = (bare(local["reactive_shortage"]) - bare(local["reactive_surplus"])).fillna(0.0)
-    owner = positions(market.feeder_names, market.feeders.feeder_of.loc[price[BUS].values].to_numpy())
-    # Δ λ I;  Δ [ λ (s⁺ − s⁻) + κ (z⁺ − z⁻) ]                                           [EUR]
-    charged = bare(market.duration) * price * market.imbalance
-    back = bare(market.duration) * (price * lost + reactive * lost_reactive)
-    count = len(market.feeder_names)
-    both = [sums(array.transpose(BUS, PERIOD).values, owner, count) for array in (charged, back)]
-    return both[0], both[1]

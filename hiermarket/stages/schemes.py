@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from hiermarket.errors import DataError, Fault
-from hiermarket.labels import BUS, FEEDER
+from hiermarket.labels import BUS, FEEDER, PERIOD
 from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, lossless
 from hiermarket.schema import bare, freeze, labels_where
@@ -34,8 +34,10 @@ from hiermarket.stages.forwarding_methods import (
 )
 from hiermarket.stages.interface import interface_offers
 from hiermarket.stages.interface_settlement import settle_at_interfaces
+from hiermarket.stages.paid_prices import uniform_price
 from hiermarket.stages.settlement import Settlement, settle
 from hiermarket.stages.tso_clearing import TsoClearing, clear_offers
+from hiermarket.stages.tso_model import GRID_BUS, needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -255,7 +257,10 @@ class Common:
         """Balance the market by this scheme."""
         found = clear_common(market, grid=grid, solver=solver).require()
         flat = found.flat
-        cleared = TsoClearing(flat[[*OF_GRID]], grid_bids=found.grid_bids, work=found.work)
+        need = needs(market.tso_side, bare(flat["interface_exchange"])).transpose(BUS, PERIOD)
+        mean = uniform_price(flat["grid_price"].transpose(GRID_BUS, PERIOD).values, need.values)
+        of_grid = flat[[*OF_GRID]].assign(uniform_price=(PERIOD, mean))
+        cleared = TsoClearing(of_grid, grid_bids=found.grid_bids, work=found.work)
         names = (*OF_FEEDERS, *OF_GRID, *OF_STATE, "interface_exchange", "interface_price")
         return coordinated(
             market,

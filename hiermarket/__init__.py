@@ -35,18 +35,23 @@ if TYPE_CHECKING:
     from hiermarket.market.balancing_market import balancing_market as balancing_market
     from hiermarket.market.bids import bids as bids
     from hiermarket.market.cases import load_case as load_case
+    from hiermarket.market.dispatch import dispatch_market as dispatch_market
+    from hiermarket.market.generator_bids import generator_bids as generator_bids
     from hiermarket.market.imbalance import tbm_of as tbm_of
+    from hiermarket.market.price_convention import PriceConvention as PriceConvention
     from hiermarket.market.resources import EndLevel as EndLevel
     from hiermarket.market.resources import Resources as Resources
     from hiermarket.market.resources import resources as resources
     from hiermarket.market.rules import ImbalancePricing as ImbalancePricing
     from hiermarket.market.rules import MarketRules as MarketRules
     from hiermarket.market.rules import Pricing as Pricing
+    from hiermarket.market.scenarios import ScenarioMarket as ScenarioMarket
     from hiermarket.market.storage import Storage as Storage
     from hiermarket.market.storage import energy_safe as energy_safe
     from hiermarket.network.from_pypsa import feeder_from_pypsa as feeder_from_pypsa
     from hiermarket.network.from_pypsa import grid_from_pypsa as grid_from_pypsa
     from hiermarket.network.from_pypsa import load_network as load_network
+    from hiermarket.network.grid import Susceptance as Susceptance
     from hiermarket.network.losses import LinDistFlow as LinDistFlow
     from hiermarket.network.losses import Losses as Losses
     from hiermarket.network.power_flow import power_flow as power_flow
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
     from hiermarket.results.report import outcome as outcome
     from hiermarket.results.report import report as report
     from hiermarket.results.results import result_tree as result_tree
+    from hiermarket.results.risk import risk as risk
     from hiermarket.results.scheme_table import scheme_table as scheme_table
     from hiermarket.solving.solver import SolverOptions as SolverOptions
     from hiermarket.stages.baseline import tbm_alone as tbm_alone
@@ -78,6 +84,9 @@ if TYPE_CHECKING:
     from hiermarket.stages.forwarding_methods import SafeBox as SafeBox
     from hiermarket.stages.forwarding_methods import Unfiltered as Unfiltered
     from hiermarket.stages.resource_safety import safe_volumes as safe_volumes
+    from hiermarket.stages.risk import CVaR as CVaR
+    from hiermarket.stages.risk import Expectation as Expectation
+    from hiermarket.stages.scenario_runs import ScenarioChain as ScenarioChain
     from hiermarket.stages.schemes import Common as Common
     from hiermarket.stages.schemes import Fragmented as Fragmented
     from hiermarket.stages.schemes import LocalOnly as LocalOnly
@@ -103,12 +112,14 @@ _HOME = {
     "AsBid": "stages.coordination",
     "BalancingMarket": "market.balancing_market",
     "BatchesFailedError": "errors",
+    "CVaR": "stages.risk",
     "CertificateError": "errors",
     "Common": "stages.schemes",
     "Corrective": "stages.forwarding_methods",
     "DataError": "errors",
     "EndLevel": "market.resources",
     "Fragmented": "stages.schemes",
+    "Expectation": "stages.risk",
     "HiermarketError": "errors",
     "ImbalancePricing": "market.rules",
     "Individual": "stages.forwarding_methods",
@@ -124,18 +135,22 @@ _HOME = {
     "OnFailure": "study.study",
     "OneLeader": "stages.coordination",
     "Options": "stages.coordination",
+    "PriceConvention": "market.price_convention",
     "Pricing": "market.rules",
     "Progress": "study.progress",
     "ReplicatedCase": "study.replicated",
     "Resources": "market.resources",
     "SafeBox": "stages.forwarding_methods",
     "Sequential": "stages.schemes",
+    "ScenarioChain": "stages.scenario_runs",
+    "ScenarioMarket": "market.scenarios",
     "SolveError": "errors",
     "SolverOptions": "solving.solver",
     "Storage": "market.storage",
     "Study": "study.study",
     "StudyError": "errors",
     "StudyResults": "study.opened",
+    "Susceptance": "network.grid",
     "Transmission": "market.balancing_market",
     "TransmissionFiles": "study.network_files",
     "Truthful": "stages.coordination",
@@ -152,9 +167,11 @@ _HOME = {
     "compare": "results.comparison",
     "correct": "stages.correction",
     "disaggregate": "stages.disaggregation",
+    "dispatch_market": "market.dispatch",
     "energy_safe": "market.storage",
     "feeder_from_pypsa": "network.from_pypsa",
     "forward": "stages.capability",
+    "generator_bids": "market.generator_bids",
     "grid_from_pypsa": "network.from_pypsa",
     "indicators": "results.indicators",
     "load_case": "market.cases",
@@ -169,6 +186,7 @@ _HOME = {
     "report": "results.report",
     "resources": "market.resources",
     "result_tree": "results.results",
+    "risk": "results.risk",
     "run": "study.run",
     "safe_volumes": "stages.resource_safety",
     "scheme_table": "results.scheme_table",

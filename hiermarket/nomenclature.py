@@ -184,6 +184,15 @@ _ROWS: Final = (
     Quantity("interface_prices", "λ^T", ("scheme", "statistic"), "EUR/MWh", "Prices at the interfaces"),
     Quantity("nodal_prices", "λ", ("scheme", "statistic"), "EUR/MWh", "Prices at the buses of the feeders"),
     Quantity("seconds", "", ("scheme",), "s", "Time that the scheme took"),
+    # scenarios
+    Quantity("probability", "p", ("scenario",), "1", "Probability of the scenario"),
+    Quantity("expected_cost", "E", ("stage", "measure"), "EUR", "Expected cost of balancing with local bids"),
+    Quantity("cvar_cost", "CVaR", ("stage", "measure"), "EUR", "Mean cost of the worst 1 − α of the scenarios"),
+    Quantity("lowest_cost", "", ("stage", "measure"), "EUR", "Cost of the cheapest scenario"),
+    Quantity("highest_cost", "", ("stage", "measure"), "EUR", "Cost of the dearest scenario"),
+    Quantity("expected_local_share", "", ("stage",), "1", "Expected local energy by expected gross imbalance energy"),
+    Quantity("expected_tbm_share", "", ("stage",), "1", "Expected TBM energy by expected gross imbalance energy"),
+    Quantity("expected_not_served", "", (), "MWh", "Expected unserved and spilled energy"),
     # settlement
     Quantity("payment", "", ("account", "item", PERIOD), "EUR", "Money received (> 0) or paid (< 0) by the account"),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,15 +11,13 @@ import typer
 
 from hiermarket.cli.terminal import Stopwatch, consoles, plain_words
 from hiermarket.errors import HiermarketError
+from hiermarket.stages.forwarding_methods import Forwarding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
 
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.stages.coordination import Behaviour, Chain, Options
-    from hiermarket.stages.forwarding_methods import ForwardingMethod
 
 #: Options of `run` that only a study has, and that only a case has: a study has them in its file.
 OF_A_STUDY = ("workers", "scheduler", "fresh")
@@ -33,17 +30,6 @@ app = typer.Typer(
     help="Hierarchical TSO-DSO balancing markets.", no_args_is_help=True, add_completion=False,
     pretty_exceptions_enable=False,
 )  # fmt: skip
-
-
-class Forwarding(StrEnum):
-    """How the DSO finds what it forwards, as written on the command line."""
-
-    SAFE_BOX = "safe-box"
-    MAXIMUM_REGULATION = "maximum-regulation"
-    OFFER_CURVE = "offer-curve"
-    INDIVIDUAL = "individual"
-    UNFILTERED = "unfiltered"
-    CORRECTIVE = "corrective"
 
 
 @app.callback(invoke_without_command=True)
@@ -224,24 +210,10 @@ def _options(behaviour: Behaviour, forwarding: Forwarding, loss_passes: int, *, 
     from hiermarket.network.losses import LinDistFlow
     from hiermarket.stages.coordination import Options
 
-    method, grid = method_of(forwarding, undo=undo), LinDistFlow(loss_passes=loss_passes)
+    grid = LinDistFlow(loss_passes=loss_passes)
+    # without the word, as the method has it
+    method = forwarding.method(undo=True if undo else None)
     return Options(behaviour=behaviour, forwarding=method, grid=grid)
-
-
-def method_of(forwarding: Forwarding, *, undo: bool) -> ForwardingMethod:
-    """Return the forwarding method of a word, by default as it is, with `undo` where that is asked for."""
-    from hiermarket.stages import forwarding_methods as methods
-
-    kinds: dict[Forwarding, Callable[..., ForwardingMethod]] = {
-        Forwarding.SAFE_BOX: methods.SafeBox,
-        Forwarding.MAXIMUM_REGULATION: methods.MaximumRegulation,
-        Forwarding.OFFER_CURVE: methods.OfferCurve,
-        Forwarding.INDIVIDUAL: methods.Individual,
-        Forwarding.UNFILTERED: methods.Unfiltered,
-        Forwarding.CORRECTIVE: methods.Corrective,
-    }
-    kind = kinds[forwarding]
-    return kind(undo=True) if undo else kind()
 
 
 def _chain(market: BalancingMarket, options: Options, clock: Stopwatch) -> Chain:

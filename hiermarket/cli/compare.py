@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiermarket.cli.commands import Forwarding, app, method_of
+from hiermarket.cli.commands import app
 from hiermarket.cli.terminal import Stopwatch, consoles, plain_words
+from hiermarket.stages.forwarding_methods import Forwarding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +97,7 @@ def _schemes(word: SchemeWord, ways: list[Forwarding], interface_price: float | 
     from hiermarket.stages.schemes import Common, Fragmented, LocalOnly, Sequential, TsoOnly
 
     if word is SchemeWord.SEQUENTIAL:
-        return [Sequential(method_of(way, undo=undo)) for way in ways]
+        return [Sequential(way.method(undo=True if undo else None)) for way in ways]
     if word is SchemeWord.FRAGMENTED:
         return [Fragmented(interface_price)]
     kinds: dict[SchemeWord, Callable[[], Scheme]] = {

@@ -1,4 +1,4 @@
-"""The code of README.md, docs/bilevel.md, docs/studies.md and docs/schemes.md runs: what a newcomer copies works.
+"""The code of README.md and of the manuals in docs runs: what a newcomer copies works.
 
 Python blocks run one after the other in one namespace; console blocks are typed into a shell,
 those commands of theirs that begin with `$ hiermarket` or `hiermarket`. A block stays unrun, and
@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README, BILEVEL, STUDIES = ROOT / "README.md", ROOT / "docs" / "bilevel.md", ROOT / "docs" / "studies.md"
+UNCERTAINTY = ROOT / "docs" / "uncertainty.md"
 SCHEMES = ROOT / "docs" / "schemes.md"
 
 _BLOCK = re.compile(
@@ -57,7 +58,7 @@ def running(page: Path) -> list[Block]:
     return found
 
 
-@pytest.mark.parametrize("page", [README, BILEVEL, STUDIES, SCHEMES], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, BILEVEL, STUDIES, UNCERTAINTY, SCHEMES], ids=lambda page: page.name)
 def test_python_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     if page == BILEVEL:
         pytest.importorskip("pyscipopt")

@@ -62,13 +62,17 @@ if TYPE_CHECKING:
     from hiermarket.stages.bidding import bid_strategically as bid_strategically
     from hiermarket.stages.capability import forward as forward
     from hiermarket.stages.common_clearing import clear_common as clear_common
+    from hiermarket.stages.coordination import AllStrategic as AllStrategic
     from hiermarket.stages.coordination import AsBid as AsBid
     from hiermarket.stages.coordination import OneLeader as OneLeader
     from hiermarket.stages.coordination import Options as Options
     from hiermarket.stages.coordination import Truthful as Truthful
     from hiermarket.stages.correction import correct as correct
+    from hiermarket.stages.diagonalisation import GaussSeidel as GaussSeidel
+    from hiermarket.stages.diagonalisation import Jacobi as Jacobi
     from hiermarket.stages.disaggregation import disaggregate as disaggregate
     from hiermarket.stages.dso_clearing import clear_dso as clear_dso
+    from hiermarket.stages.equilibrium import find_equilibrium as find_equilibrium
     from hiermarket.stages.forwarding_methods import Corrective as Corrective
     from hiermarket.stages.forwarding_methods import Individual as Individual
     from hiermarket.stages.forwarding_methods import MaximumRegulation as MaximumRegulation
@@ -93,6 +97,7 @@ if TYPE_CHECKING:
 
 #: Where each public name lives; "" stands for a package of this one.
 _HOME = {
+    "AllStrategic": "stages.coordination",
     "AsBid": "stages.coordination",
     "BalancingMarket": "market.balancing_market",
     "BatchesFailedError": "errors",
@@ -100,9 +105,11 @@ _HOME = {
     "Corrective": "stages.forwarding_methods",
     "DataError": "errors",
     "EndLevel": "market.resources",
+    "GaussSeidel": "stages.diagonalisation",
     "HiermarketError": "errors",
     "ImbalancePricing": "market.rules",
     "Individual": "stages.forwarding_methods",
+    "Jacobi": "stages.diagonalisation",
     "LinDistFlow": "network.losses",
     "Losses": "network.losses",
     "MarketRules": "market.rules",
@@ -141,6 +148,7 @@ _HOME = {
     "disaggregate": "stages.disaggregation",
     "energy_safe": "market.storage",
     "feeder_from_pypsa": "network.from_pypsa",
+    "find_equilibrium": "stages.equilibrium",
     "forward": "stages.capability",
     "grid_from_pypsa": "network.from_pypsa",
     "indicators": "results.indicators",

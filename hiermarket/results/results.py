@@ -33,7 +33,7 @@ def result_tree(chain: Chain) -> xr.DataTree:
     Returns
     -------
     DataTree
-        Groups ``input, bidding`` (where somebody leads), ``clearing, forwarded, tso,
+        Groups ``input, bidding`` (where somebody leads), ``equilibrium`` (where all do), ``clearing, forwarded, tso,
         disaggregation, settlement, baseline, indicators``. Dimensions and units as in the
         nomenclature; options, rules and versions are attributes of the root.
     """
@@ -50,6 +50,12 @@ def result_tree(chain: Chain) -> xr.DataTree:
     if chain.bidding:
         flat = flat_bidding(chain.bidding)
         groups["bidding"] = unstack(flat).assign_attrs(flat.attrs)
+    if chain.equilibrium is not None:
+        found = chain.equilibrium
+        groups["equilibrium"] = found.data.assign_attrs(
+            is_equilibrium=int(found.is_equilibrium), reason=found.reason, rounds=found.rounds,
+            price_of_anarchy=found.price_of_anarchy, payment_ratio=found.payment_ratio,
+        )  # fmt: skip
     buses = groups["input"].indexes["bus"]
     # the same buses in every group: arithmetic between groups would drop the others
     same = {name: group.reindex(bus=buses) if "bus" in group.dims else group for name, group in groups.items()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, overload
 from hiermarket.errors import Fault
 from hiermarket.schema import raise_together
 from hiermarket.stages.coordination import Chain, LocalStages, Options, common_stages, local_stages, run_chain
-from hiermarket.study.batches import join_stages, options_for, require_leader, split_market
+from hiermarket.study.batches import join_stages, options_for, require_leader, require_separable, split_market
 from hiermarket.study.study import Study
 from hiermarket.study.walk import run_study
 
@@ -76,7 +76,8 @@ def run(
     Raises
     ------
     DataError
-        With faults of the data of a study, and for a leader that bids in no feeder.
+        With faults of the data of a study, for a leader that bids in no feeder, and for `AllStrategic` in a
+        study or with a client.
     SolveError
         With feeder and period, when a stage of a market has no optimum. In a study these are
         told in the results.
@@ -110,6 +111,7 @@ def run(
     options = options or Options()
     if client is None or len(what.feeder_names) == 1:
         return run_chain(what, options, progress=tell)
+    require_separable(options)
     require_leader(options, what.bids.bsps)
     parts = split_market(what)
     futures = [client.submit(_local, part, options_for(part, options), pure=False) for part in parts]

@@ -1,4 +1,4 @@
-"""The code of README.md, docs/bilevel.md and docs/studies.md runs: what a newcomer copies works.
+"""The code of README.md and of the manuals in docs runs: what a newcomer copies works.
 
 Python blocks run one after the other in one namespace; console blocks are typed into a shell,
 those commands of theirs that begin with `$ hiermarket` or `hiermarket`. A block stays unrun, and
@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README, BILEVEL, STUDIES = ROOT / "README.md", ROOT / "docs" / "bilevel.md", ROOT / "docs" / "studies.md"
+EQUILIBRIUM = ROOT / "docs" / "equilibrium.md"
 
 _BLOCK = re.compile(
     r"^(?P<skip><!--\s*not run:.*-->\s*\n)?```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```\s*$", re.MULTILINE | re.DOTALL
@@ -56,7 +57,7 @@ def running(page: Path) -> list[Block]:
     return found
 
 
-@pytest.mark.parametrize("page", [README, BILEVEL, STUDIES], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, BILEVEL, STUDIES, EQUILIBRIUM], ids=lambda page: page.name)
 def test_python_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     if page == BILEVEL:
         pytest.importorskip("pyscipopt")

@@ -19,6 +19,7 @@ DIRECTION: Final = "direction"
 BID: Final = "bid"
 LINE: Final = "line"
 RESOURCE: Final = "resource"
+SCENARIO: Final = "scenario"
 
 #: Between the feeder's name and the bus's name in a flat bus label.
 SEPARATOR: Final = "/"

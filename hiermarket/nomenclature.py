@@ -169,6 +169,35 @@ _ROWS: Final = (
         "p.u., MVA",
         "Largest violation of a limit by AC power flow; NaN where one has no solution",
     ),
+    # schemes side by side; shares, volumes and violations of each as above
+    Quantity(
+        "cost_to_payer",
+        "",
+        ("scheme", "payer", "measure"),
+        "EUR",
+        "What a payer pays; of the operators what the DSOs pay the TSO at the interfaces included",
+    ),
+    Quantity(
+        "total_cost", "", ("scheme", "measure"), "EUR", "Cost of all bids that are used: of DSOs and TSO together"
+    ),
+    Quantity("lost_load_cost", "", ("scheme",), "EUR", "What is not served, reactive too, at the value of lost load"),
+    Quantity("system_cost", "", ("scheme",), "EUR", "Bid cost and lost load: what the common clearing minimises"),
+    Quantity("mismatch_energy", "", ("scheme",), "MWh", "Import by AC power flow beyond what was cleared"),
+    Quantity("mismatch_cost", "", ("scheme",), "EUR", "That energy at the prices of the interfaces"),
+    Quantity("ac_cost", "", ("scheme",), "EUR", "System cost with that energy: of what really flows, to first order"),
+    Quantity("account_balance", "", ("scheme", "kind"), "EUR", "Received by all accounts of a kind; sums to zero"),
+    Quantity("interface_prices", "λ^T", ("scheme", "statistic"), "EUR/MWh", "Prices at the interfaces"),
+    Quantity("nodal_prices", "λ", ("scheme", "statistic"), "EUR/MWh", "Prices at the buses of the feeders"),
+    Quantity("seconds", "", ("scheme",), "s", "Time that the scheme took"),
+    # scenarios
+    Quantity("probability", "p", ("scenario",), "1", "Probability of the scenario"),
+    Quantity("expected_cost", "E", ("stage", "measure"), "EUR", "Expected cost of balancing with local bids"),
+    Quantity("cvar_cost", "CVaR", ("stage", "measure"), "EUR", "Mean cost of the worst 1 − α of the scenarios"),
+    Quantity("lowest_cost", "", ("stage", "measure"), "EUR", "Cost of the cheapest scenario"),
+    Quantity("highest_cost", "", ("stage", "measure"), "EUR", "Cost of the dearest scenario"),
+    Quantity("expected_local_share", "", ("stage",), "1", "Expected local energy by expected gross imbalance energy"),
+    Quantity("expected_tbm_share", "", ("stage",), "1", "Expected TBM energy by expected gross imbalance energy"),
+    Quantity("expected_not_served", "", (), "MWh", "Expected unserved and spilled energy"),
     # settlement
     Quantity("payment", "", ("account", "item", PERIOD), "EUR", "Money received (> 0) or paid (< 0) by the account"),
 )

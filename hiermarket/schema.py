@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from hiermarket.errors import DataError, Fault, meant, some_labels
-from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER, PERIOD, RESOURCE, Direction
+from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER, PERIOD, RESOURCE, SCENARIO, Direction
 from hiermarket.nomenclature import QUANTITIES, describe
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: On the flat dimension ``bid``: coordinate name → dimension of the unstacked result.
 BID_COORDS = {"bid_feeder": FEEDER, "bid_bsp": BSP, "bid_bus": BUS, "bid_block": BLOCK, "bid_direction": DIRECTION}
 #: The order of dimensions in flat arrays; any other dimension comes between the last two.
-FLAT_ORDER = ("corner", FEEDER, BID, BUS, "grid_bus", "grid_bid", "line", RESOURCE, DIRECTION, PERIOD)
+FLAT_ORDER = (SCENARIO, "corner", FEEDER, BID, BUS, "grid_bus", "grid_bid", "line", RESOURCE, DIRECTION, PERIOD)
 
 #: Sums over feeders, by BSP: of some feeders they would say what they are not.
 OVER_FEEDERS = ("profit",)
@@ -235,7 +235,7 @@ def _join(parts: Mapping[Hashable, xr.DataArray]) -> xr.Dataset:
     joined = xr.Dataset()
     for name, part in parts.items():
         row = QUANTITIES.get(str(name))
-        order = [dim for dim in row.dims if dim in part.dims] if row else part.dims
+        order = [dim for dim in (SCENARIO, *row.dims) if dim in part.dims] if row else part.dims
         wanted = {dim: orders[dim] for dim in part.dims if dim in orders}
         joined[name] = part.reindex(wanted).transpose(*order, ...)
     return joined

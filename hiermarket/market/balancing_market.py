@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.errors import MarketWarning, some_labels
+from hiermarket.errors import DataError, Fault, MarketWarning, some_labels
 from hiermarket.labels import BID, BUS, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.market.bids import Bids
 from hiermarket.market.bids import bids as read_bids
@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hiermarket.market.rules import MarketRules
+    from hiermarket.market.scenarios import Probabilities, ScenarioMarket
     from hiermarket.network.from_pypsa import PypsaNetwork
+
+    BidSource = Bids | pd.DataFrame | str | xr.Dataset
+    PriceSource = xr.Dataset | xr.DataArray | pd.DataFrame | Mapping[str, float | Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +180,45 @@ class BalancingMarket:
         return self.with_bids(self.bids.data.assign(price=self.bids.data.cost))
 
 
+@overload
 def balancing_market(
     feeders: Mapping[str, PypsaNetwork | Feeder],
     *,
-    bids: Bids | pd.DataFrame | str | xr.Dataset,
+    bids: BidSource,
     imbalance: Table,
-    tbm_prices: xr.Dataset | xr.DataArray | pd.DataFrame | Mapping[str, float | Sequence[float]],
+    tbm_prices: PriceSource,
     rules: MarketRules,
     transmission: Transmission | None = None,
     resources: Resources | pd.DataFrame | str | None = None,
-) -> BalancingMarket:
+    probabilities: None = None,
+) -> BalancingMarket: ...
+
+
+@overload
+def balancing_market(
+    feeders: Mapping[str, PypsaNetwork | Feeder],
+    *,
+    bids: BidSource,
+    imbalance: Table,
+    tbm_prices: PriceSource,
+    rules: MarketRules,
+    transmission: Transmission | Mapping[str, Transmission] | None = None,
+    resources: Resources | pd.DataFrame | str | None = None,
+    probabilities: Probabilities,
+) -> ScenarioMarket: ...
+
+
+def balancing_market(  # noqa: PLR0913  (the parts of a market, each by its name)
+    feeders: Mapping[str, PypsaNetwork | Feeder],
+    *,
+    bids: BidSource,
+    imbalance: Table,
+    tbm_prices: PriceSource,
+    rules: MarketRules,
+    transmission: Transmission | Mapping[str, Transmission] | None = None,
+    resources: Resources | pd.DataFrame | str | None = None,
+    probabilities: Probabilities | None = None,
+) -> BalancingMarket | ScenarioMarket:
     """Put a market together from PyPSA networks and tables.
 
     Parameters
@@ -200,21 +233,37 @@ def balancing_market(
         EUR/MWh by direction and period; or a Dataset that `tbm_of` made, with limits.
     rules : MarketRules
         Price cap, floor and value of lost load.
-    transmission : Transmission, optional
+    transmission : Transmission, or mapping scenario → Transmission, optional
         The TSO's side; one bus and the TBM's prices by default.
     resources : table, CSV file or Resources, optional
         See `hiermarket.market.resources.resources`; by default every bid stands for itself.
+    probabilities : mapping scenario → probability, optional
+        > 0, with sum 1; equal ones, or those of a stochastic PyPSA network, by default.
 
     Returns
     -------
-    BalancingMarket
-        Checked and read-only.
+    BalancingMarket or ScenarioMarket
+        Checked and read-only. A `ScenarioMarket` where an input carries scenarios: a table
+        with a column, an array with a dimension ``scenario``, a PyPSA network with
+        `set_scenarios`, a mapping of TSO's sides. A type checker knows it where
+        ``probabilities`` are given.
 
     Raises
     ------
     DataError
         With every fault found.
     """
+    from hiermarket.market.scenario_reader import Inputs, read_scenarios
+
+    inputs = Inputs(feeders, bids, imbalance, tbm_prices, transmission)
+    scenarios = read_scenarios(inputs, rules, probabilities)
+    if scenarios is not None and resources is not None:
+        remedy = "Leave the resources out, or make a market for each scenario."
+        raise DataError([Fault("resources", "a table beside scenarios", "resources of one market", remedy)])
+    if scenarios is not None:
+        return scenarios
+    if isinstance(transmission, Mapping):
+        raise DataError([Fault("transmission", "an empty mapping", "a side", "Leave it out for one bus.")])
     one_by_one = {
         name: part if isinstance(part, Feeder) else feeder_from_pypsa(part, name=name) for name, part in feeders.items()
     }

@@ -12,6 +12,7 @@ import xarray as xr
 
 from hiermarket.errors import Fault, some_labels
 from hiermarket.labels import BID, DIRECTIONS, PERIOD, SEPARATOR, Direction, bid_label, flat_bus
+from hiermarket.market.price_convention import PriceConvention, in_our_sign
 from hiermarket.nomenclature import describe
 from hiermarket.schema import bare, fault_where, freeze, raise_together, unknown_names
 
@@ -92,7 +93,12 @@ class Bids:
         return owner.copy(data=owner.values == bsp)
 
 
-def bids(source: pd.DataFrame | str | Path | xr.Dataset | Bids, periods: pd.DatetimeIndex) -> Bids:
+def bids(
+    source: pd.DataFrame | str | Path | xr.Dataset | Bids,
+    periods: pd.DatetimeIndex,
+    *,
+    convention: PriceConvention = PriceConvention.PAID_AND_PAYS,
+) -> Bids:
     """Read bids from a table, a CSV file or a labelled Dataset.
 
     Parameters
@@ -106,6 +112,8 @@ def bids(source: pd.DataFrame | str | Path | xr.Dataset | Bids, periods: pd.Date
         bsp, bus, block, direction, period); absent bids are NaN in ``volume``.
     periods : DatetimeIndex
         The periods of the market.
+    convention : PriceConvention
+        What prices and costs of down bids mean in a table.
 
     Returns
     -------
@@ -118,6 +126,9 @@ def bids(source: pd.DataFrame | str | Path | xr.Dataset | Bids, periods: pd.Date
         With every fault found.
     """
     if isinstance(source, Bids):
+        if convention is not PriceConvention.PAID_AND_PAYS:
+            found = f"{convention!r} for bids that were read before"
+            raise_together([Fault("bids.convention", found, "a table", "Name it where the table is read.")])
         return source
     if isinstance(source, xr.Dataset):
         table = _table_of(source)
@@ -125,7 +136,7 @@ def bids(source: pd.DataFrame | str | Path | xr.Dataset | Bids, periods: pd.Date
         table = source
     else:
         table = pd.read_csv(Path(source), dtype={"feeder": str, "bsp": str, "bus": str})
-    return _from_table(table, periods)
+    return _from_table(table, periods, convention)
 
 
 def _table_of(dataset: xr.Dataset) -> pd.DataFrame:
@@ -178,8 +189,8 @@ def _add_minimum(frame: pd.DataFrame) -> None:
         frame[MINIMUM] = pd.to_numeric(frame[MINIMUM], errors="coerce")
 
 
-def _from_table(table: pd.DataFrame, periods: pd.DatetimeIndex) -> Bids:
-    frame = _columns(table)
+def _from_table(table: pd.DataFrame, periods: pd.DatetimeIndex, convention: PriceConvention) -> Bids:
+    frame = in_our_sign(_columns(table), convention)
     keys = [bid_label(f, b, n, k, d) for f, b, n, k, d in frame[list(LABEL_COLUMNS)].itertuples(index=False)]
     frame[BID] = keys
     order = pd.Index(pd.unique(frame[BID]), name=BID)

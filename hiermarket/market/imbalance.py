@@ -11,7 +11,8 @@ import pandas as pd
 import xarray as xr
 
 from hiermarket.errors import Fault, some_labels
-from hiermarket.labels import BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD, flat_bus
+from hiermarket.labels import BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD, SCENARIO, flat_bus
+from hiermarket.market.scenario_inputs import at_scenario, common_scenarios, scenarios_in
 from hiermarket.schema import raise_together, unknown_names
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def tbm_of(
     Returns
     -------
     Dataset
-        ``tbm_price (direction, period)`` and ``tbm_limit (feeder, direction, period)``.
+        ``tbm_price (direction, period)`` and ``tbm_limit (feeder, direction, period)``, both
+        with a leading dimension ``scenario`` where prices or limits carry scenarios.
 
     Raises
     ------
@@ -127,6 +129,10 @@ def tbm_of(
         When a direction, or a label of the limit, is missing or unknown, or a row of
         prices has another length than the periods.
     """
+    scenarios = common_scenarios({"tbm_price": scenarios_in(prices), "tbm_limit": scenarios_in(limit)})
+    if scenarios:
+        parts = [tbm_of(at_scenario(prices, name), feeders, at_scenario(limit, name)) for name in scenarios]
+        return xr.concat(parts, dim=pd.Index(scenarios, name=SCENARIO))
     periods = pd.DatetimeIndex(feeders.data.indexes[PERIOD])
     columns: dict[str, object]
     if isinstance(prices, xr.DataArray):

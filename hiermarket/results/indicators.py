@@ -17,6 +17,7 @@ from hiermarket.results.totals import (
     grid_totals,
     join_totals,
 )
+from hiermarket.stages.scenario_runs import ScenarioChain, stack
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 NEGLIGIBLE = 1e-6
 
 
-def indicators(chain: Chain) -> xr.Dataset:
+def indicators(chain: Chain | ScenarioChain) -> xr.Dataset:
     """Compute the indicators of a run.
 
     Parameters
     ----------
-    chain : Chain
-        The results of all stages.
+    chain : Chain or ScenarioChain
+        The results of all stages; with a leading dimension ``scenario`` of a run in scenarios.
 
     Returns
     -------
@@ -44,8 +45,15 @@ def indicators(chain: Chain) -> xr.Dataset:
         losses, is ``netting_share``. A saving is NaN where the baseline costs nothing or less,
         and where energy is not served.
     """
+    if isinstance(chain, ScenarioChain):
+        return scenario_indicators(chain)
     grid = grid_totals(chain.market.tso_side, chain.cleared, chain.baseline.cleared)
     return indicators_of(join_totals([feeder_totals(chain), grid]))
+
+
+def scenario_indicators(chain: ScenarioChain) -> xr.Dataset:
+    """Compute the indicators of every scenario: see `indicators`."""
+    return describe(stack({name: indicators(one) for name, one in chain.chains.items()}))
 
 
 def indicators_of(totals: Totals) -> xr.Dataset:

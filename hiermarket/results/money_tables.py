@@ -234,7 +234,7 @@ def outcome(chain: Chain) -> Outcome:
     )
 
 
-def comparison(outcomes: Mapping[str, Outcome | str]) -> Table:
+def behaviour_table(outcomes: Mapping[str, Outcome | str]) -> Table:
     """Put behaviours side by side.
 
     Parameters

@@ -6,32 +6,40 @@ from typing import TYPE_CHECKING
 
 from hiermarket.results import market_tables, money_tables, system_tables
 from hiermarket.results.indicators import indicators
-from hiermarket.results.money_tables import Outcome, comparison, outcome
+from hiermarket.results.money_tables import Outcome, behaviour_table, outcome
+from hiermarket.results.risk import risk_tables
+from hiermarket.stages.scenario_runs import ScenarioChain
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from hiermarket.stages.coordination import Chain
+    from hiermarket.stages.risk import CVaR
 
-__all__ = ["Outcome", "comparison", "outcome", "report"]
+__all__ = ["Outcome", "behaviour_table", "outcome", "report"]
 
 
-def report(chain: Chain) -> list[Table]:
+def report(chain: Chain | ScenarioChain, *, risk: CVaR | None = None) -> list[Table]:
     """Return the tables of a run.
 
     Parameters
     ----------
-    chain : Chain
+    chain : Chain or ScenarioChain
         The results of all stages.
+    risk : CVaR, optional
+        The level α for a run in scenarios; the worst 5 % by default.
 
     Returns
     -------
     list of rich.table.Table
         Inputs; offers and activation; periods; forwarded volumes with their AC check; the
         TSO's clearing; disaggregation with its AC check; accounts and profits; indicators;
-        and the certificate where somebody leads. Units stand in the headers. A number
+        and the certificate where somebody leads. Of a run in scenarios: each scenario, and
+        expectation, CVaR and range of the costs. Units stand in the headers. A number
         that does not exist is "-", a saving against a cost of nothing "undefined".
     """
+    if isinstance(chain, ScenarioChain):
+        return risk_tables(chain, risk)
     figures = indicators(chain)
     tables = [
         *market_tables.inputs(chain),

@@ -11,10 +11,13 @@ import xarray as xr
 
 from hiermarket.nomenclature import describe
 from hiermarket.results.indicators import indicators
+from hiermarket.results.risk import risk
 from hiermarket.schema import join_flat, unstack
+from hiermarket.stages.scenario_runs import ScenarioChain, stack
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.market.rules import MarketRules
     from hiermarket.stages.bidding import StrategicBidding
     from hiermarket.stages.coordination import Chain
 
@@ -22,21 +25,24 @@ if TYPE_CHECKING:
 LIBRARIES = ("hiermarket", "linopy", "xarray", "highspy", "pypsa", "numpy", "pandas")
 
 
-def result_tree(chain: Chain) -> xr.DataTree:
+def result_tree(chain: Chain | ScenarioChain) -> xr.DataTree:
     """Put the results of a run into one labelled tree.
 
     Parameters
     ----------
-    chain : Chain
+    chain : Chain or ScenarioChain
         The results of all stages.
 
     Returns
     -------
     DataTree
-        Groups ``input, bidding`` (where somebody leads), ``equilibrium`` (where all do), ``clearing, forwarded, tso,
-        disaggregation, settlement, baseline, indicators``. Dimensions and units as in the
+        Of a run in scenarios every array has the leading dimension ``scenario``, and a group
+        ``risk`` is added. Groups ``input, bidding`` (where somebody leads), ``equilibrium`` (where all do), ``clearing,
+        forwarded, tso, disaggregation, settlement, baseline, indicators``. Dimensions and units as in the
         nomenclature; options, rules and versions are attributes of the root.
     """
+    if isinstance(chain, ScenarioChain):
+        return _scenario_tree(chain)
     groups = {
         "input": describe(unstack(flat_inputs(chain.market))),
         "clearing": chain.clearing.data,
@@ -56,14 +62,44 @@ def result_tree(chain: Chain) -> xr.DataTree:
             is_equilibrium=int(found.is_equilibrium), reason=found.reason, rounds=found.rounds,
             price_of_anarchy=found.price_of_anarchy, payment_ratio=found.payment_ratio,
         )  # fmt: skip
+    return _tree(groups, chain.options, chain.market.rules)
+
+
+def _scenario_tree(chain: ScenarioChain) -> xr.DataTree:
+    """Put the results of all scenarios into one tree."""
+    inputs = stack({name: flat_inputs(one.market) for name, one in chain.chains.items()})
+    groups = {
+        "input": describe(unstack(inputs)).assign(probability=chain.probability),
+        "clearing": chain.clearing.data,
+        "forwarded": chain.forwarded.data,
+        "tso": chain.cleared.data,
+        "disaggregation": chain.disaggregation.data,
+        "settlement": chain.settlement.data,
+        "baseline": chain.baseline.data,
+        "indicators": indicators(chain),
+        "risk": risk(chain),
+    }
+    if any(one.bidding for one in chain.chains.values()):
+        led = {name: flat_bidding(one.bidding) for name, one in chain.chains.items()}
+        groups["bidding"] = unstack(stack(led)).assign_attrs(_of_all({name: flat.attrs for name, flat in led.items()}))
+    first = next(iter(chain.chains.values()))
+    return _tree({name: describe(group) for name, group in groups.items()}, chain.options, first.market.rules)
+
+
+def _of_all(attributes: dict[str, dict[str, object]]) -> dict[str, str]:
+    """Return what a Dataset of each scenario says of itself, by scenario."""
+    return {"by_scenario": json.dumps(attributes, sort_keys=True, default=float)}
+
+
+def _tree(groups: dict[str, xr.Dataset], options: object, rules: MarketRules) -> xr.DataTree:
     buses = groups["input"].indexes["bus"]
     # the same buses in every group: arithmetic between groups would drop the others
     same = {name: group.reindex(bus=buses) if "bus" in group.dims else group for name, group in groups.items()}
     tree = xr.DataTree.from_dict({name: storable(group) for name, group in same.items()})
     tree.attrs = {
         "title": "Hierarchical TSO-DSO balancing market",
-        "options": json.dumps(options_of(chain.options), sort_keys=True),
-        "rules": json.dumps(dataclasses.asdict(chain.market.rules), sort_keys=True),
+        "options": json.dumps(options_of(options), sort_keys=True),
+        "rules": json.dumps(dataclasses.asdict(rules), sort_keys=True),
         "versions": json.dumps({name: version(name) for name in LIBRARIES}, sort_keys=True),
     }
     return tree

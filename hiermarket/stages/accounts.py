@@ -60,11 +60,13 @@ class Item(StrEnum):
 
     ACTIVATION = "local activation"
     TBM_ENERGY = "energy from the TBM"
+    INTERFACE = "energy over the interface"
     IMBALANCE = "local imbalance"
     NOT_SERVED = "energy not served"
     DUAL = "dual imbalance price"
     CONGESTION = "congestion and voltage"
     LOSSES = "losses"
+    BOTH = "congestion and losses"
     PRICING = "pricing rule"
     UPLIFT = "uplift"
     FORWARDED = "forwarded activation"

@@ -146,7 +146,7 @@ def _repair(
     lowest, highest = (curve.solve(wanted, price=price, bids=False).x[curve.y] for price in (-1.0, 1.0))
     # (17)  min Σ π (U − D)   s.t.  y as near to what was cleared as the grid carries
     nearest = np.clip(asked, np.minimum(np.nan_to_num(lowest), 0.0), np.maximum(np.nan_to_num(highest), 0.0))
-    answers = curve.solve(wanted, between=(nearest, nearest), ties=True)
+    answers = curve.at(wanted, nearest, ties=True)
     return np.where(repaired[room.feeder], curve.injected(answers.x), moved)
 
 

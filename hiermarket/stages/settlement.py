@@ -168,7 +168,7 @@ def settle_feeders(
     bought, exchange = _exchanged(market, clearing)
     book.book(Item.TBM_ENERGY, [*dso, TSO], np.concatenate([-bought, bought.sum(axis=0, keepdims=True)]))
 
-    charged, back, penalty = _of_buses(market, clearing)
+    charged, back, penalty = imbalance_payments(market, clearing.flat)
     book.book(Item.IMBALANCE, [*payers, *dso], np.concatenate([-charged, charged]))
     book.book(Item.NOT_SERVED, [*dso, *payers], np.concatenate([-back, back]))
     if market.rules.imbalance_pricing is ImbalancePricing.DUAL:
@@ -227,12 +227,23 @@ def _exchanged(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, 
     return _by(FEEDER, energy), _by(FEEDER, (direction * volume).sum(DIRECTION))
 
 
-def _of_buses(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, Floats, Floats]:
+def imbalance_payments(market: BalancingMarket, flat: xr.Dataset) -> tuple[Floats, Floats, Floats]:
     """Return what imbalance pays, gets back for energy not served, and pays more with dual prices.
 
-    Arrays (feeder, period) [EUR].
+    Parameters
+    ----------
+    market : BalancingMarket
+        Imbalance and rules.
+    flat : Dataset
+        ``nodal_price, reactive_price, unserved, spilled, reactive_shortage, reactive_surplus
+        (bus, period)``.
+
+    Returns
+    -------
+    three arrays (feeder, period)
+        EUR.
     """
-    flat, duration = clearing.flat, bare(market.duration)
+    duration = bare(market.duration)
     price = imbalance_price(market, flat)
     lost = bare(flat["unserved"]) - bare(flat["spilled"])
     owner = positions(market.feeder_names, market.feeders.feeder_of.loc[price[BUS].values].to_numpy())

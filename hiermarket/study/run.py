@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, overload
 
 from hiermarket.errors import Fault
+from hiermarket.market.scenarios import ScenarioMarket
 from hiermarket.schema import raise_together
 from hiermarket.stages.coordination import Chain, LocalStages, Options, common_stages, local_stages, run_chain
+from hiermarket.stages.scenario_runs import ScenarioChain, run_scenarios
 from hiermarket.study.batches import join_stages, options_for, require_leader, require_separable, split_market
 from hiermarket.study.study import Study
 from hiermarket.study.walk import run_study
@@ -33,6 +35,16 @@ def run(
 
 @overload
 def run(
+    what: ScenarioMarket,
+    options: Options | None = None,
+    *,
+    client: Client | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ScenarioChain: ...
+
+
+@overload
+def run(
     what: Study,
     *,
     client: Client | None = None,
@@ -42,19 +54,20 @@ def run(
 
 
 def run(
-    what: BalancingMarket | Study,
+    what: BalancingMarket | ScenarioMarket | Study,
     options: Options | None = None,
     *,
     client: Client | None = None,
     progress: Callable[[str], None] | Callable[[Progress], None] | None = None,
     fresh: bool = False,
-) -> Chain | StudyResults:
+) -> Chain | ScenarioChain | StudyResults:
     """Run every stage of the hierarchy.
 
     Parameters
     ----------
-    what : BalancingMarket or Study
-        Grids, bids, imbalance, prices of one feeder or many, in memory; or a study, whose
+    what : BalancingMarket, ScenarioMarket or Study
+        Grids, bids, imbalance, prices of one feeder or many, in memory; the same in several
+        scenarios; or a study, whose
         feeders are made batch by batch and whose results go to a folder.
     options : Options, optional
         For a market: behaviour of the BSPs, forwarding method, grid model; everybody
@@ -70,8 +83,9 @@ def run(
 
     Returns
     -------
-    Chain or StudyResults
-        The results of all stages: in memory for a market, opened lazily for a study.
+    Chain, ScenarioChain or StudyResults
+        The results of all stages: in memory for a market, by scenario for one in scenarios,
+        opened lazily for a study.
 
     Raises
     ------
@@ -109,6 +123,13 @@ def run(
     if fresh:
         raise_together([Fault("run", "fresh beside a market", "a study", "Drop it: nothing of a market is kept.")])
     options = options or Options()
+    if isinstance(what, ScenarioMarket):
+
+        def one(scenario: str, market: BalancingMarket) -> Chain:
+            tell(f"scenario {scenario}")
+            return run(market, options, client=client, progress=tell)
+
+        return run_scenarios(what, options, one)
     if client is None or len(what.feeder_names) == 1:
         return run_chain(what, options, progress=tell)
     require_separable(options)

@@ -7,8 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hiermarket.errors import Fault, some_labels
+from hiermarket.errors import DataError, Fault, some_labels
 from hiermarket.market.balancing_market import BalancingMarket
+from hiermarket.market.scenarios import ScenarioMarket
 from hiermarket.schema import raise_together
 from hiermarket.stages.coordination import Options
 from hiermarket.stages.forwarding_methods import Corrective
@@ -63,7 +64,7 @@ class Study:
     Raises
     ------
     DataError
-        Without feeders, with names that occur twice, for a batch of none, and for the
+        For a market in scenarios, without feeders, with names that occur twice, for a batch of none, and for the
         forwarding method `Corrective`, whose TSO clears twice.
     """
 
@@ -76,7 +77,7 @@ class Study:
 
     def __init__(
         self,
-        source: Source | BalancingMarket,
+        source: Source | BalancingMarket | ScenarioMarket,
         folder: str | Path,
         *,
         options: Options | None = None,
@@ -84,6 +85,9 @@ class Study:
         on_failure: OnFailure = OnFailure.STOP,
         retries: int = 1,
     ) -> None:
+        if isinstance(source, ScenarioMarket):
+            expected, remedy = "a market without scenarios", "Run it in memory, hm.run(market), or study each scenario."
+            raise DataError([Fault("study.source", "a market in scenarios", expected, remedy)])
         given = MarketSource(source) if isinstance(source, BalancingMarket) else source
         faults = []
         names = given.names

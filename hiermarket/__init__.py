@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.baseline import tbm_alone as tbm_alone
     from hiermarket.stages.bidding import bid_strategically as bid_strategically
     from hiermarket.stages.capability import forward as forward
+    from hiermarket.stages.common_box import forward_common as forward_common
     from hiermarket.stages.common_clearing import clear_common as clear_common
     from hiermarket.stages.coordination import AsBid as AsBid
     from hiermarket.stages.coordination import OneLeader as OneLeader
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.correction import correct as correct
     from hiermarket.stages.disaggregation import disaggregate as disaggregate
     from hiermarket.stages.dso_clearing import clear_dso as clear_dso
+    from hiermarket.stages.forwarding_methods import CommonBox as CommonBox
     from hiermarket.stages.forwarding_methods import Corrective as Corrective
     from hiermarket.stages.forwarding_methods import Individual as Individual
     from hiermarket.stages.forwarding_methods import MaximumRegulation as MaximumRegulation
@@ -117,6 +119,7 @@ _HOME = {
     "CVaR": "stages.risk",
     "CertificateError": "errors",
     "Common": "stages.schemes",
+    "CommonBox": "stages.forwarding_methods",
     "Corrective": "stages.forwarding_methods",
     "DataError": "errors",
     "EndLevel": "market.resources",
@@ -176,6 +179,7 @@ _HOME = {
     "feeder_from_pypsa": "network.from_pypsa",
     "forward": "stages.capability",
     "generator_bids": "market.generator_bids",
+    "forward_common": "stages.common_box",
     "grid_from_pypsa": "network.from_pypsa",
     "indicators": "results.indicators",
     "load_case": "market.cases",

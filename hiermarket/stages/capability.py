@@ -22,7 +22,7 @@ from hiermarket.stages.safe_volumes import alone, boxes, unfiltered
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
-    from hiermarket.stages.corners import Floats
+    from hiermarket.stages.corners import Floats, Reach
     from hiermarket.stages.dso_clearing import DsoClearing
 
 #: The two corners of the box: every bid fully up, every bid fully down; of a curve its two ends.
@@ -94,15 +94,11 @@ def forward(
     breaks (where lost load was priced) admits nothing that makes it worse.
     """
     chosen, options = method or SafeBox(), solver or SolverOptions()
-    data = market.bids.data
-    failed = clearing.flat.status.sel({FEEDER: data.bid_feeder}).values != 0
-    active = clearing.flat.activation.fillna(0.0)
-    remaining = bare((data.volume - active).clip(min=0.0).where(~failed, 0.0))
-    undo = bare(active.where(~failed, 0.0)) * float(chosen.undo)
+    left = left_over(market, clearing, undo=chosen.undo)
     if isinstance(chosen, SafeBox | MaximumRegulation):
-        most = forwardable(market, bare(active), Volumes(remaining, undo))
+        most = forwardable(market, bare(clearing.flat.activation.fillna(0.0)), left)
     else:
-        market, most = uncoupled(market, f"Forwarding by {type(chosen).__name__}"), Volumes(remaining, undo)
+        market, most = uncoupled(market, f"Forwarding by {type(chosen).__name__}"), left
     steps: dict[str, xr.DataArray] = {}
     if isinstance(chosen, OfferCurve):
         curves = offer_curves(market, clearing, most, options)
@@ -113,7 +109,43 @@ def forward(
         found = boxes(market, clearing, most, chosen, options)
     else:
         found = unfiltered(market, clearing, most)
-    volume = found.volume
+    return forwarded_of(market, clearing, chosen, left, found, steps)
+
+
+def left_over(market: BalancingMarket, clearing: DsoClearing, *, undo: bool) -> Volumes:
+    """Return what stage 1 has left of every bid, and what could be undone of it (bid, period) [MW]."""
+    data = market.bids.data
+    failed = clearing.flat.status.sel({FEEDER: data.bid_feeder}).values != 0
+    active = clearing.flat.activation.fillna(0.0)
+    remaining = bare((data.volume - active).clip(min=0.0).where(~failed, 0.0))
+    return Volumes(remaining, bare(active.where(~failed, 0.0)) * float(undo))
+
+
+def forwarded_of(
+    market: BalancingMarket,
+    clearing: DsoClearing,
+    method: ForwardingMethod,
+    most: Volumes,
+    found: Reach,
+    steps: dict[str, xr.DataArray] | None = None,
+) -> Forwarded:
+    """Return what was found under its public names.
+
+    Parameters
+    ----------
+    market, clearing : BalancingMarket, DsoClearing
+        What was cleared.
+    method : ForwardingMethod
+        How the volumes were found.
+    most : Volumes
+        What is left of every bid [MW].
+    found : Reach
+        What of it is forwarded.
+    steps : dict, optional
+        Further arrays of the method.
+    """
+    data, volume = market.bids.data, found.volume
+    remaining, undo = most.own, most.back
     flat = xr.Dataset(
         {
             "remaining": remaining,
@@ -125,11 +157,11 @@ def forward(
             "interface_factor": found.factor,
             "screened": bare(clearing.flat.status).copy(data=~found.counted),
             **_corner_check(market, found.check),
-            **steps,
+            **(steps or {}),
         }
     )
     coords = {**data[list(BID_COORDS)].coords, **market.feeders.data[list(BUS_COORDS)].coords}
-    return Forwarded(flat=freeze(describe(flat.assign_coords(coords))), method=chosen, work=found.work)
+    return Forwarded(flat=freeze(describe(flat.assign_coords(coords))), method=method, work=found.work)
 
 
 def _corner_check(market: BalancingMarket, broken: Floats) -> dict[str, xr.DataArray]:

@@ -35,6 +35,15 @@ class SafeBox:
 
 
 @dataclass(frozen=True, slots=True)
+class CommonBox(SafeBox):
+    """(48): one box of volumes for all scenarios, in which every point is safe in each of them.
+
+    What is forwarded is decided before the scenario is known. In a market without scenarios it
+    is the `SafeBox`.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class MaximumRegulation:
     """(12): the most upward and, apart from it, the most downward volume the grid carries.
 

@@ -51,9 +51,9 @@ def boxes(
         Tolerances and limits.
     """
     who = sites(market.feeders, market.bids.node, bare(market.bids.data.reactive_ratio))
-    around = [_here(market, clearing, most)]
+    around = [as_cleared(market, clearing, most)]
     factor = bid_factors(market, eliminate(market.feeders, around[0].losses).factors())
-    whole = _Part(market, clearing, who, most)
+    whole = Part(market, clearing, who, most)
     volume, work, moving = most, Work(), np.arange(len(market.periods))
     least = ROUNDING if options.screening else -np.inf
     counted = np.zeros(clearing.flat.status.shape, dtype=bool)
@@ -63,7 +63,7 @@ def boxes(
         if number:
             around = part.corners(volume.of_periods(moving))
             check[..., moving] = broken(around)
-        rows = _counting(part, around, method, least=least)
+        rows = counting(part, around, method, least=least)
         counted[:, moving] |= rows.cases((len(counted), len(moving)))
         price = bare(part.clearing.flat.price)
         new, of_pass = largest(part.market, part.most, rows, part.who, price, options)
@@ -86,7 +86,7 @@ def alone(market: BalancingMarket, clearing: DsoClearing, most: Volumes) -> Reac
     """
     sign = bare(market.bids.sign)
     who = sites(market.feeders, market.bids.node, bare(market.bids.data.reactive_ratio))
-    here = _here(market, clearing, most)
+    here = as_cleared(market, clearing, most)
     injected = np.zeros_like(who.ratio)
     limits = limit_rows(market.feeders, here.losses, here.state, who, injected, sides=clearing.grid.sides)
     owner = positions(market.feeder_names, market.feeders.feeder_of.to_numpy())
@@ -115,13 +115,13 @@ def unfiltered(market: BalancingMarket, clearing: DsoClearing, most: Volumes) ->
 
     See `boxes` for the parameters.
     """
-    factor = bid_factors(market, eliminate(market.feeders, _here(market, clearing, most).losses).factors())
+    factor = bid_factors(market, eliminate(market.feeders, as_cleared(market, clearing, most).losses).factors())
     counted = np.zeros(clearing.flat.status.shape, dtype=bool)
     check = broken(both_corners(market, clearing, most))
     return Reach(most, factor, counted, check, Work(screened=counted.size))
 
 
-def _here(market: BalancingMarket, clearing: DsoClearing, most: Volumes) -> Corner:
+def as_cleared(market: BalancingMarket, clearing: DsoClearing, most: Volumes) -> Corner:
     """Return the grid as it was cleared."""
     return Corner(market, clearing, xr.zeros_like(most.own))
 
@@ -133,7 +133,7 @@ def _quotient(room: Floats, toward: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part:
+class Part:
     """Some periods of what is forwarded: market, clearing, sites, and the volumes there are."""
 
     market: BalancingMarket
@@ -141,19 +141,19 @@ class _Part:
     who: Sites
     most: Volumes
 
-    def of_periods(self, periods: NDArray[np.intp]) -> _Part:
+    def of_periods(self, periods: NDArray[np.intp]) -> Part:
         """Return some of the periods, by position."""
         if len(periods) == len(self.market.periods):
             return self
         market, clearing = self.market.of_periods(periods), self.clearing.of_periods(periods)
-        return _Part(market, clearing, self.who.of_periods(periods), self.most.of_periods(periods))
+        return Part(market, clearing, self.who.of_periods(periods), self.most.of_periods(periods))
 
     def corners(self, volume: Volumes) -> list[Corner]:
         """Return the grid with everything up, and with everything down."""
         return both_corners(self.market, self.clearing, volume)
 
 
-def _counting(part: _Part, around: list[Corner], method: SafeBox | MaximumRegulation, *, least: float) -> CountingRows:
+def counting(part: Part, around: list[Corner], method: SafeBox | MaximumRegulation, *, least: float) -> CountingRows:
     """Return the limits that count, linearised at one or more corners, as (12) or (13) has them."""
     market, who, sides = part.market, part.who, part.clearing.grid.sides
     high, low = (a.transpose(BID, PERIOD).values for a in part.most.extremes(bare(market.bids.sign)))

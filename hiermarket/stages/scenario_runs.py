@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,9 @@ from hiermarket.errors import DataError, Fault, meant, some_labels
 from hiermarket.labels import SCENARIO
 from hiermarket.schema import Labelled, freeze
 from hiermarket.stages.accounts import ACCOUNT, ITEM, accounts_of, in_order
+from hiermarket.stages.common_box import forward_common
+from hiermarket.stages.coordination import common_stages, local_stages
+from hiermarket.stages.forwarding_methods import CommonBox, Unfiltered
 from hiermarket.stages.settlement import Settlement
 
 if TYPE_CHECKING:
@@ -85,14 +88,17 @@ def run_scenarios(
     options : Options
         How `run` computes.
     run : callable
-        Runs the market of one scenario.
+        Runs the market of one scenario; not used with `CommonBox`, whose stage 2 needs all of them.
 
     Returns
     -------
     ScenarioChain
         All results.
     """
-    chains = {name: run(name, market.of(name)) for name in market.scenarios}
+    if isinstance(options.forwarding, CommonBox):
+        chains = _with_common_box(market, options, options.forwarding)
+    else:
+        chains = {name: run(name, market.of(name)) for name in market.scenarios}
 
     def stacked(stage: str) -> Labelled:
         return Labelled(stack({name: getattr(chain, stage).flat for name, chain in chains.items()}))
@@ -108,6 +114,16 @@ def run_scenarios(
         baseline=stacked("baseline"),
         options=options,
     )
+
+
+def _with_common_box(market: ScenarioMarket, options: Options, method: CommonBox) -> dict[str, Chain]:
+    """Run every stage, with one box of volumes for all scenarios."""
+    first = replace(options, forwarding=Unfiltered(undo=method.undo))
+    local = {name: local_stages(market.of(name), first) for name in market.scenarios}
+    bid = replace(market, markets={name: stages.market for name, stages in local.items()})
+    clearings = {name: stages.clearing for name, stages in local.items()}
+    found = forward_common(bid, clearings, method=method, solver=options.solver)
+    return {name: common_stages(replace(local[name], forwarded=found[name]), options) for name in local}
 
 
 def stack(parts: Mapping[str, xr.Dataset]) -> xr.Dataset:

@@ -108,12 +108,13 @@ def test_strategic_leaders_know_the_scenario():
     options = hm.Options(behaviour=hm.OneLeader("A"), grid=hm.LinDistFlow(loss_passes=0))
     run = hm.run(in_scenarios(hm.load_case("two_bus"), {"calm": 0.2, "storm": 1.0}), options)
     offers = hm.result_tree(run)["bidding"].offer_price.sel(bsp="A", bus="end", direction="up").squeeze()
-    # calm: A has 0.2 MW for 0.1 MW, and is worth just less than the TBM's 60; storm: the TBM sets the price, 60
+    # calm: A has 0.2 MW for 0.1 MW, and is worth just less than the TBM's 60
+    # storm: the TBM sets the price, 60, and A stays a tick below
     assert offers.dims == ("scenario",)
     for name in ("calm", "storm"):
         expected = run.of(name).bidding[0].flat.offer_price.sel(bid="feeder/A/end/0/up").item()
         assert offers.sel(scenario=name).item() == expected
-    assert offers.sel(scenario="storm").item() == pytest.approx(60.0)
+    assert 60.0 - 0.1 < offers.sel(scenario="storm").item() <= 60.0
 
 
 @pytest.mark.parametrize("seed", range(20))

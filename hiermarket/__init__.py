@@ -100,6 +100,8 @@ if TYPE_CHECKING:
     from hiermarket.stages.schemes import TsoOnly as TsoOnly
     from hiermarket.stages.settlement import settle as settle
     from hiermarket.stages.tso_clearing import clear_tso as clear_tso
+    from hiermarket.stages.two_stage import TwoStageClearing as TwoStageClearing
+    from hiermarket.stages.two_stage import clear_two_stage as clear_two_stage
     from hiermarket.study.cluster import local_cluster as local_cluster
     from hiermarket.study.network_files import NetworkFiles as NetworkFiles
     from hiermarket.study.network_files import TransmissionFiles as TransmissionFiles
@@ -165,6 +167,7 @@ _HOME = {
     "TransmissionFiles": "study.network_files",
     "Truthful": "stages.coordination",
     "TsoOnly": "stages.schemes",
+    "TwoStageClearing": "stages.two_stage",
     "Unfiltered": "stages.forwarding_methods",
     "balancing_market": "market.balancing_market",
     "behaviour_table": "results.report",
@@ -174,6 +177,7 @@ _HOME = {
     "clear_common": "stages.common_clearing",
     "clear_dso": "stages.dso_clearing",
     "clear_tso": "stages.tso_clearing",
+    "clear_two_stage": "stages.two_stage",
     "compare": "results.comparison",
     "correct": "stages.correction",
     "disaggregate": "stages.disaggregation",

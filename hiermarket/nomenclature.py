@@ -191,6 +191,7 @@ _ROWS: Final = (
     Quantity("seconds", "", ("scheme",), "s", "Time that the scheme took"),
     # scenarios
     Quantity("probability", "p", ("scenario",), "1", "Probability of the scenario"),
+    Quantity("scenario_cost", "c_s", ("scenario",), "EUR", "Cost of the scenario at bid prices, lost load included"),
     Quantity("expected_cost", "E", ("stage", "measure"), "EUR", "Expected cost of balancing with local bids"),
     Quantity("cvar_cost", "CVaR", ("stage", "measure"), "EUR", "Mean cost of the worst 1 − α of the scenarios"),
     Quantity("lowest_cost", "", ("stage", "measure"), "EUR", "Cost of the cheapest scenario"),

@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.forwarding_methods import OfferCurve as OfferCurve
     from hiermarket.stages.forwarding_methods import SafeBox as SafeBox
     from hiermarket.stages.forwarding_methods import Unfiltered as Unfiltered
+    from hiermarket.stages.interface_pricing import price_interface as price_interface
     from hiermarket.stages.resource_safety import safe_volumes as safe_volumes
     from hiermarket.stages.risk import CVaR as CVaR
     from hiermarket.stages.risk import Expectation as Expectation
@@ -197,6 +198,7 @@ _HOME = {
     "outcome": "results.report",
     "plot": "",
     "power_flow": "network.power_flow",
+    "price_interface": "stages.interface_pricing",
     "read_results": "results.netcdf",
     "read_study": "study.study_file",
     "report": "results.report",

@@ -112,7 +112,7 @@ def clear_common(
     grid, side, plan = grid or LinDistFlow(), market.tso_side, market.feeders.data
     terms = lossless(market.feeders) if losses is None else losses
     alone = linear_flow(market.feeders, lossless(market.feeders), bare(plan.p_scheduled), bare(plan.q_scheduled))
-    own = _grid_bids(market, alone.p_interface)
+    own = transmission_bids(market, alone.p_interface)
     side = replace(side, transmission=replace(side.transmission, bids=own))
     program = read_common(market, side, grid, solver or SolverOptions())
     passes = grid.loss_passes if losses is None else 0
@@ -134,8 +134,16 @@ def _has_losses(terms: LossTerms) -> bool:
     return any(bool((term != 0).any()) for term in (terms.constant, terms.by_p, terms.by_q, terms.by_w))
 
 
-def _grid_bids(market: BalancingMarket, imports: xr.DataArray) -> Bids:
-    """Return the transmission bids; one provider at the TBM's prices where none are given."""
+def transmission_bids(market: BalancingMarket, imports: xr.DataArray) -> Bids:
+    """Return the transmission bids; one provider at the TBM's prices where none are given.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        The market.
+    imports : DataArray (feeder, period)
+        The interface flow of the schedule [MW].
+    """
     side = market.tso_side
     linear = eliminate(market.feeders, lossless(market.feeders))
     need = needs(side, interface_need(market, linear, imports))

@@ -17,10 +17,10 @@ from hiermarket.solving.solver import Outcome
 from hiermarket.stages.clearing_program import ClearingProgram, read_clearing
 from hiermarket.stages.tso_model import (
     GRID_BID,
-    Blocks,
     grid_buses,
     interface_buses,
     needs,
+    no_blocks,
     offers_of_grid,
     tie_costs,
     tso_model,
@@ -166,8 +166,7 @@ def read_common(market: BalancingMarket, side: TsoSide, grid: LinDistFlow, solve
 
     clearing = read_clearing(market, grid)
     buses, periods = grid_buses(side), side.periods
-    nothing = np.zeros((len(buses), 0, len(periods)))
-    blocks = Blocks(volume=nothing, price=nothing, factor=nothing, sign=nothing, rank=nothing)
+    blocks = no_blocks(side)
     idle = xr.DataArray(0.0, coords={FEEDER: market.feeder_names, PERIOD: periods}, dims=(FEEDER, PERIOD))
     with linopy.options as options:
         options.set_value(semantics="v1")

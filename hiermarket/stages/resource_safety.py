@@ -134,7 +134,7 @@ def require_convex(market: BalancingMarket) -> None:
     """
     if not market.bids.is_divisible:
         raise ModelError(
-            "A clearing with minimum volumes has no optimality conditions: a strategic BSP needs a convex one",
+            "A clearing with minimum volumes has no optimality conditions: a leader needs a convex one",
             where="bids.minimum",
             remedy="Leave the minimum volumes out (market.with_bids).",
         )
@@ -144,7 +144,7 @@ def require_convex(market: BalancingMarket) -> None:
     modes = np.asarray(needs_mode(market, table).any(axis=1))
     if modes.any():
         raise ModelError(
-            "A storage that may charge or discharge below a bound that it can reach is not convex: a strategic BSP "
+            "A storage that may charge or discharge below a bound that it can reach is not convex: a leader "
             "needs a convex clearing",
             where=some_labels(list(table.labels[modes])),
             remedy=_REMEDY,

@@ -162,6 +162,12 @@ def offers_of_grid(side: TsoSide) -> Bids:
     return side.transmission.bids
 
 
+def no_blocks(side: TsoSide) -> Blocks:
+    """Return no blocks at all: a clearing with the grid's own bids."""
+    nothing = np.zeros((len(grid_buses(side)), 0, len(side.periods)))
+    return Blocks(volume=nothing, price=nothing, factor=nothing, sign=nothing, rank=nothing)
+
+
 def tso_model(side: TsoSide, need: xr.DataArray, blocks: Blocks) -> linopy.Model:
     """Build the model (18).
 
@@ -184,9 +190,41 @@ def tso_model(side: TsoSide, need: xr.DataArray, blocks: Blocks) -> linopy.Model
     import linopy
 
     model = linopy.Model(sparse=True)
+    model.add_objective(add_tso(model, side, need, blocks))
+    return model
+
+
+def add_tso(
+    model: linopy.Model,
+    side: TsoSide,
+    need: xr.DataArray,
+    blocks: Blocks,
+    *,
+    drawn: linopy.LinearExpression | None = None,
+    prefix: str = "",
+) -> linopy.LinearExpression:
+    """Add the variables and rows of (18) to a model, and return its cost.
+
+    Parameters
+    ----------
+    model : linopy.Model
+        May hold other variables, also feeders' with the names without the prefix.
+    side, need, blocks : TsoSide, DataArray, Blocks
+        See `tso_model`.
+    drawn : expression (bus, period), optional
+        What else is drawn at the buses [MW].
+    prefix : str
+        Put before the names of the variables and rows of buses.
+
+    Returns
+    -------
+    expression
+        EUR.
+    """
     buses, periods, duration = grid_buses(side), side.periods, bare(side.duration)
     unserved, spilled = (
-        model.add_variables(lower=0, coords=[buses, periods], name=name) for name in ("Bus-unserved", "Bus-spilled")
+        model.add_variables(lower=0, coords=[buses, periods], name=f"{prefix}{name}")
+        for name in ("Bus-unserved", "Bus-spilled")
     )
     data = offers_of_grid(side).data.rename({BID: GRID_BID})
     sign = bare(offers_of_grid(side).sign).rename({BID: GRID_BID})
@@ -210,10 +248,11 @@ def tso_model(side: TsoSide, need: xr.DataArray, blocks: Blocks) -> linopy.Model
     if grid is not None:
         supply = supply - add_dc_flow(model, grid)
         demand = need - bare(grid.data.p_scheduled)
+    if drawn is not None:
+        supply = supply - drawn
     # (18)  P0 + Σ σ y + Σ σ φ z + s⁺ − s⁻ − Σ f_out + Σ f_in = W                      ∀ buses, t   [MW]
-    model.add_constraints(supply == demand, name="Bus-nodal_balance")
-    model.add_objective(cost)
-    return model
+    model.add_constraints(supply == demand, name=f"{prefix}Bus-nodal_balance")
+    return cost
 
 
 def tie_costs(model: linopy.Model, columns: Ints, blocks: Blocks, first_rank: int) -> list[Floats]:

@@ -7,6 +7,7 @@ import xarray as xr
 
 from hiermarket.errors import DataError
 from hiermarket.market.bids import Bids, bids
+from hiermarket.market.price_convention import PriceConvention
 
 PERIODS = pd.date_range("2026-01-01", periods=3, freq="h")
 
@@ -186,3 +187,21 @@ def test_faults_of_minimum_volumes(table):
     assert [f.where for f in faults_of(table.assign(all_or_nothing="yes"))] == ["bids.all_or_nothing"]
     for wrong in (0.25, -0.1, np.nan):
         assert [f.where.split(" at ")[0] for f in faults_of(table.assign(minimum=wrong))] == ["bids.minimum"]
+
+
+def test_providers_that_are_paid_for_both_directions(table):
+    ours, theirs = (bids(table, PERIODS, convention=convention).data for convention in PriceConvention)
+    up, down = ours.bid.values
+    for name in ("price", "cost"):
+        np.testing.assert_array_equal(theirs[name].sel(bid=up), ours[name].sel(bid=up))
+        # to be paid p for down energy is to pay −p
+        np.testing.assert_array_equal(theirs[name].sel(bid=down), -ours[name].sel(bid=down))
+    xr.testing.assert_identical(theirs.volume, ours.volume)
+    without_cost = bids(table.drop(columns="cost"), PERIODS, convention=PriceConvention.PAID_FOR_BOTH).data
+    np.testing.assert_array_equal(without_cost.cost.sel(bid=down), without_cost.price.sel(bid=down))
+
+
+def test_bids_that_were_read_have_no_other_convention(table):
+    with pytest.raises(DataError) as error:
+        bids(bids(table, PERIODS), PERIODS, convention=PriceConvention.PAID_FOR_BOTH)
+    assert [fault.where for fault in error.value.faults] == ["bids.convention"]

@@ -66,7 +66,8 @@ def as_arrays(state):
     return State(state.v.values**2, *(state[n].fillna(0.0).values for n in ("p_flow", "q_flow", "p_interface")))
 
 
-def test_slack_of_every_limit_is_that_of_the_linear_grid(grid, who):
+@pytest.mark.parametrize("sides", [SIDES, 2])
+def test_slack_of_every_limit_is_that_of_the_linear_grid(grid, who, sides):
     rng = np.random.default_rng(1)
     base, further = (rng.uniform(-0.1, 0.1, who.ratio.shape) for _ in range(2))
     state = power_flow(grid, *injected_at(grid, who, base))
@@ -74,7 +75,7 @@ def test_slack_of_every_limit_is_that_of_the_linear_grid(grid, who):
     after = linear_flow(grid, terms, *injected_at(grid, who, further))
     data, kinds = grid.data, set()
     smallest = np.full((3, 2), np.inf)
-    for row in limit_rows(grid, terms, as_arrays(state), who, base, sides=SIDES):
+    for row in limit_rows(grid, terms, as_arrays(state), who, base, sides=sides):
         kinds.add(row.kind.split()[0])
         for number, position in enumerate(row.bus):
             b = data.bus.values[position]
@@ -90,17 +91,17 @@ def test_slack_of_every_limit_is_that_of_the_linear_grid(grid, who):
                 l_p, l_q, l_w = (term.sel(bus=b) for term in (terms.by_p, terms.by_q, terms.by_w))
                 current = l_p * s.real + l_q * s.imag + l_w * w_above
                 z = data.r.sel(bus=b).item() + 1j * data.x.sel(bus=b).item()
-                normal = np.exp(2j * np.pi * int(row.kind.split()[1]) / SIDES)
+                normal = np.exp(2j * np.pi * int(row.kind.split()[1]) / sides)
                 # the larger of both ends (the squared current is positive here)
                 ends = [(end * np.conj(normal)).real for end in (s, s - z * current)]
-                slack = data.s_max.sel(bus=b) * np.cos(np.pi / SIDES) - np.maximum(*ends)
+                slack = data.s_max.sel(bus=b) * (1.0 if sides == 2 else np.cos(np.pi / sides)) - np.maximum(*ends)
             smallest[owner] = np.minimum(smallest[owner], slack)
             found = row.room[number] - (row.coefficient[number] * further[owner]).sum(axis=0)
             at = row.room[number] > 0  # a room of 0 may have been cut
             np.testing.assert_allclose(found[at], slack.values[at], atol=1e-7)
     assert kinds == {"low_voltage", "high_voltage", "rating"}
     # the same limits, looked at in the state itself
-    np.testing.assert_allclose(smallest_slack(grid, terms, as_arrays(after), sides=SIDES), smallest, atol=1e-9)
+    np.testing.assert_allclose(smallest_slack(grid, terms, as_arrays(after), sides=sides), smallest, atol=1e-9)
 
 
 def test_a_limit_that_is_broken_admits_nothing_that_makes_it_worse(grid, who):

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from hiermarket.errors import DataError
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.feeders import combine
 from hiermarket.network.lindistflow import Injections, add_rows, add_state, at_parents
 from hiermarket.network.linear_flow import linear_flow
-from hiermarket.network.losses import linearise, lossless
+from hiermarket.network.losses import LinDistFlow, linearise, lossless
 from hiermarket.network.power_flow import power_flow
 from tests.random_markets import random_feeder
 
@@ -163,3 +164,19 @@ def test_at_parents():
     above = at_parents(w, feeders)
     for bus, parent in (("n/a", "n/b"), ("n/c", "n/a")):
         assert above.vars.sel(bus=bus).item() == w.labels.sel(bus=parent).item()
+
+
+def test_two_sides_limit_the_active_power_alone():
+    feeders = two_bus(s_max=[np.inf, 2.0])
+    model = built(feeders, lossless(feeders), feeders.data.p_scheduled, feeders.data.q_scheduled, 2)
+    data = model.constraints["Line-s_max"].data.squeeze()
+    assert data.rhs.values.tolist() == [2.0, 2.0]
+    for side, sign in enumerate((1.0, -1.0)):
+        assert {name: value for (name, _), value in terms_of(model, data.isel(side=side)) if value} == {"Line-p": sign}
+
+
+def test_fewer_sides_are_refused():
+    with pytest.raises(DataError) as error:
+        LinDistFlow(sides=1)
+    (fault,) = error.value.faults
+    assert fault.where == "LinDistFlow.sides"

@@ -101,6 +101,15 @@ def led(answers: Answers) -> Ran:
         return _ran(hm.Study(answers["build"].source(), folder, options=options))
 
 
+def with_curves(answers: Answers) -> Ran:
+    """Run the chain with the exact offer curve of every feeder and period instead of its safe box."""
+    import hiermarket as hm
+
+    options = hm.Options(forwarding=hm.OfferCurve())
+    with tempfile.TemporaryDirectory() as folder:
+        return _ran(hm.Study(answers["build"].source(), folder, options=options))
+
+
 def on_workers(number: int) -> Phase:
     """Return a phase that runs the chain on processes of this machine; starting them is part of it."""
 
@@ -191,6 +200,21 @@ CASES = (
         ),
         phases={"whole chain": whole_chain},
         agree=ended,
+        grows="feeders",
+    ),
+    Case(
+        name="study-curves",
+        title="The whole chain with an offer curve of every feeder and period, beside that with safe boxes",
+        build=copies,
+        sizes=(
+            {"feeders": 1, "periods": 4},
+            {"feeders": 10, "periods": 96},
+            {"feeders": 100, "periods": 96},
+            {"feeders": 1000, "periods": 96},
+        ),
+        phases={"curves": with_curves, "boxes": whole_chain},
+        agree=ended,
+        ratios=(Ratio(("boxes",), ("curves",)),),
         grows="feeders",
     ),
     Case(

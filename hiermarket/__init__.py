@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     from hiermarket.market.balancing_market import balancing_market as balancing_market
     from hiermarket.market.bids import bids as bids
     from hiermarket.market.cases import load_case as load_case
+    from hiermarket.market.dispatch import dispatch_market as dispatch_market
+    from hiermarket.market.generator_bids import generator_bids as generator_bids
     from hiermarket.market.imbalance import tbm_of as tbm_of
+    from hiermarket.market.price_convention import PriceConvention as PriceConvention
+    from hiermarket.market.resources import EndLevel as EndLevel
+    from hiermarket.market.resources import Resources as Resources
+    from hiermarket.market.resources import resources as resources
     from hiermarket.market.rules import ImbalancePricing as ImbalancePricing
     from hiermarket.market.rules import MarketRules as MarketRules
     from hiermarket.market.rules import Pricing as Pricing
@@ -45,17 +51,20 @@ if TYPE_CHECKING:
     from hiermarket.network.from_pypsa import feeder_from_pypsa as feeder_from_pypsa
     from hiermarket.network.from_pypsa import grid_from_pypsa as grid_from_pypsa
     from hiermarket.network.from_pypsa import load_network as load_network
+    from hiermarket.network.grid import Susceptance as Susceptance
     from hiermarket.network.losses import LinDistFlow as LinDistFlow
     from hiermarket.network.losses import Losses as Losses
     from hiermarket.network.power_flow import power_flow as power_flow
+    from hiermarket.results.comparison import compare as compare
     from hiermarket.results.indicators import indicators as indicators
     from hiermarket.results.netcdf import read_results as read_results
     from hiermarket.results.netcdf import write_results as write_results
-    from hiermarket.results.report import comparison as comparison
+    from hiermarket.results.report import behaviour_table as behaviour_table
     from hiermarket.results.report import outcome as outcome
     from hiermarket.results.report import report as report
     from hiermarket.results.results import result_tree as result_tree
     from hiermarket.results.risk import risk as risk
+    from hiermarket.results.scheme_table import scheme_table as scheme_table
     from hiermarket.solving.solver import SolverOptions as SolverOptions
     from hiermarket.stages.baseline import tbm_alone as tbm_alone
     from hiermarket.stages.bidding import bid_strategically as bid_strategically
@@ -76,9 +85,15 @@ if TYPE_CHECKING:
     from hiermarket.stages.forwarding_methods import OfferCurve as OfferCurve
     from hiermarket.stages.forwarding_methods import SafeBox as SafeBox
     from hiermarket.stages.forwarding_methods import Unfiltered as Unfiltered
+    from hiermarket.stages.resource_safety import safe_volumes as safe_volumes
     from hiermarket.stages.risk import CVaR as CVaR
     from hiermarket.stages.risk import Expectation as Expectation
     from hiermarket.stages.scenario_runs import ScenarioChain as ScenarioChain
+    from hiermarket.stages.schemes import Common as Common
+    from hiermarket.stages.schemes import Fragmented as Fragmented
+    from hiermarket.stages.schemes import LocalOnly as LocalOnly
+    from hiermarket.stages.schemes import Sequential as Sequential
+    from hiermarket.stages.schemes import TsoOnly as TsoOnly
     from hiermarket.stages.settlement import settle as settle
     from hiermarket.stages.tso_clearing import clear_tso as clear_tso
     from hiermarket.study.cluster import local_cluster as local_cluster
@@ -102,27 +117,34 @@ _HOME = {
     "CVaR": "stages.risk",
     "CertificateError": "errors",
     "CommonBox": "stages.forwarding_methods",
+    "Common": "stages.schemes",
     "Corrective": "stages.forwarding_methods",
     "DataError": "errors",
+    "EndLevel": "market.resources",
+    "Fragmented": "stages.schemes",
     "Expectation": "stages.risk",
     "HiermarketError": "errors",
     "ImbalancePricing": "market.rules",
     "Individual": "stages.forwarding_methods",
     "LinDistFlow": "network.losses",
+    "LocalOnly": "stages.schemes",
     "Losses": "network.losses",
     "MarketRules": "market.rules",
     "MarketWarning": "errors",
     "MaximumRegulation": "stages.forwarding_methods",
     "ModelError": "errors",
     "NetworkFiles": "study.network_files",
-    "OnFailure": "study.study",
     "OfferCurve": "stages.forwarding_methods",
+    "OnFailure": "study.study",
     "OneLeader": "stages.coordination",
     "Options": "stages.coordination",
-    "Progress": "study.progress",
+    "PriceConvention": "market.price_convention",
     "Pricing": "market.rules",
+    "Progress": "study.progress",
     "ReplicatedCase": "study.replicated",
+    "Resources": "market.resources",
     "SafeBox": "stages.forwarding_methods",
+    "Sequential": "stages.schemes",
     "ScenarioChain": "stages.scenario_runs",
     "ScenarioMarket": "market.scenarios",
     "SolveError": "errors",
@@ -131,24 +153,29 @@ _HOME = {
     "Study": "study.study",
     "StudyError": "errors",
     "StudyResults": "study.opened",
+    "Susceptance": "network.grid",
     "Transmission": "market.balancing_market",
     "TransmissionFiles": "study.network_files",
     "Truthful": "stages.coordination",
+    "TsoOnly": "stages.schemes",
     "Unfiltered": "stages.forwarding_methods",
     "balancing_market": "market.balancing_market",
+    "behaviour_table": "results.report",
     "bid_strategically": "stages.bidding",
     "bids": "market.bids",
     "bilevel": "",
     "clear_common": "stages.common_clearing",
     "clear_dso": "stages.dso_clearing",
     "clear_tso": "stages.tso_clearing",
-    "comparison": "results.report",
+    "compare": "results.comparison",
     "correct": "stages.correction",
     "disaggregate": "stages.disaggregation",
+    "dispatch_market": "market.dispatch",
     "energy_safe": "market.storage",
     "feeder_from_pypsa": "network.from_pypsa",
     "forward": "stages.capability",
     "forward_common": "stages.common_box",
+    "generator_bids": "market.generator_bids",
     "grid_from_pypsa": "network.from_pypsa",
     "indicators": "results.indicators",
     "load_case": "market.cases",
@@ -161,9 +188,12 @@ _HOME = {
     "read_results": "results.netcdf",
     "read_study": "study.study_file",
     "report": "results.report",
+    "resources": "market.resources",
     "result_tree": "results.results",
     "risk": "results.risk",
     "run": "study.run",
+    "safe_volumes": "stages.resource_safety",
+    "scheme_table": "results.scheme_table",
     "settle": "stages.settlement",
     "study_report": "study.report",
     "tbm_alone": "stages.baseline",

@@ -18,6 +18,7 @@ BLOCK: Final = "block"
 DIRECTION: Final = "direction"
 BID: Final = "bid"
 LINE: Final = "line"
+RESOURCE: Final = "resource"
 SCENARIO: Final = "scenario"
 
 #: Between the feeder's name and the bus's name in a flat bus label.
@@ -51,6 +52,15 @@ def flat_bus(feeder: str, bus: str) -> str:
     'north/18'
     """
     return f"{feeder}{SEPARATOR}{bus}"
+
+
+def resource_label(feeder: str, resource: str) -> str:
+    """Return the unique label of a resource.
+
+    >>> resource_label("north", "Battery")
+    'north/Battery'
+    """
+    return f"{feeder}{SEPARATOR}{resource}"
 
 
 def bid_label(feeder: str, bsp: str, bus: str, block: int, direction: str) -> str:

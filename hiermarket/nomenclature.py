@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hiermarket.labels import BID_DIMS, BUS, DIRECTION, FEEDER, PERIOD
+from hiermarket.labels import BID_DIMS, BUS, DIRECTION, FEEDER, PERIOD, RESOURCE
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _BID = BID_DIMS
 _BUS = (FEEDER, BUS, PERIOD)
 _FEEDER = (FEEDER, PERIOD)
+_RESOURCE = (RESOURCE, PERIOD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,15 @@ _ROWS: Final = (
     # bids
     Quantity("price", "π", _BID, "EUR/MWh", "Price of the bid; the BSP is paid it for up, pays it for down energy"),
     Quantity("volume", "ā", _BID, "MW", "Volume of the bid, ≥ 0"),
+    Quantity("minimum", "a̲", _BID, "MW", "Least volume of the bid if it is accepted; 0 where any part may be taken"),
     Quantity("cost", "c", _BID, "EUR/MWh", "Marginal cost (up) or saving (down) of the resource"),
     Quantity("reactive_ratio", "τ", _BID, "Mvar/MW", "Reactive power injected per active power injected"),
+    Quantity(
+        "make_whole", "", _BID, "EUR", "What an accepted bid with a minimum volume loses at the price that it is paid"
+    ),
+    # resources
+    Quantity("resource_output", "p", _RESOURCE, "MW", "Output of the resource, schedule and activation; > 0 injects"),
+    Quantity("stored_energy", "e", _RESOURCE, "MWh", "Stored energy at the end of the period"),
     # imbalance and transmission balancing market
     Quantity("imbalance", "I", _BUS, "MW", "Imbalance; > 0 is a deficit (upward energy needed)"),
     Quantity("tbm_price", "π^T", (DIRECTION, PERIOD), "EUR/MWh", "Price of the transmission balancing market"),
@@ -113,6 +121,7 @@ _ROWS: Final = (
     Quantity(
         "grid_price", "λ^T", ("grid_bus", PERIOD), "EUR/MWh", "Locational marginal price of the transmission grid"
     ),
+    Quantity("uniform_price", "λ^U", (PERIOD,), "EUR/MWh", "One price for the transmission grid: mean of λ^T by need"),
     Quantity("grid_activation", "y", ("grid_bid", PERIOD), "MW", "Activated volume of the transmission bid, ≥ 0"),
     Quantity("line_flow", "f", ("line", PERIOD), "MW", "Flow of the transmission line, > 0 from bus0 to bus1"),
     Quantity("grid_unserved", "s⁺", ("grid_bus", PERIOD), "MW", "Transmission deficit that nobody serves"),
@@ -155,6 +164,26 @@ _ROWS: Final = (
         "p.u., MVA",
         "Largest violation of a limit by AC power flow; NaN where one has no solution",
     ),
+    # schemes side by side; shares, volumes and violations of each as above
+    Quantity(
+        "cost_to_payer",
+        "",
+        ("scheme", "payer", "measure"),
+        "EUR",
+        "What a payer pays; of the operators what the DSOs pay the TSO at the interfaces included",
+    ),
+    Quantity(
+        "total_cost", "", ("scheme", "measure"), "EUR", "Cost of all bids that are used: of DSOs and TSO together"
+    ),
+    Quantity("lost_load_cost", "", ("scheme",), "EUR", "What is not served, reactive too, at the value of lost load"),
+    Quantity("system_cost", "", ("scheme",), "EUR", "Bid cost and lost load: what the common clearing minimises"),
+    Quantity("mismatch_energy", "", ("scheme",), "MWh", "Import by AC power flow beyond what was cleared"),
+    Quantity("mismatch_cost", "", ("scheme",), "EUR", "That energy at the prices of the interfaces"),
+    Quantity("ac_cost", "", ("scheme",), "EUR", "System cost with that energy: of what really flows, to first order"),
+    Quantity("account_balance", "", ("scheme", "kind"), "EUR", "Received by all accounts of a kind; sums to zero"),
+    Quantity("interface_prices", "λ^T", ("scheme", "statistic"), "EUR/MWh", "Prices at the interfaces"),
+    Quantity("nodal_prices", "λ", ("scheme", "statistic"), "EUR/MWh", "Prices at the buses of the feeders"),
+    Quantity("seconds", "", ("scheme",), "s", "Time that the scheme took"),
     # scenarios
     Quantity("probability", "p", ("scenario",), "1", "Probability of the scenario"),
     Quantity("expected_cost", "E", ("stage", "measure"), "EUR", "Expected cost of balancing with local bids"),

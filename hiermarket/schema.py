@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from hiermarket.errors import DataError, Fault, meant, some_labels
-from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER, PERIOD, SCENARIO, Direction
+from hiermarket.labels import BID, BID_DIMS, BLOCK, BSP, BUS, DIRECTION, FEEDER, PERIOD, RESOURCE, SCENARIO, Direction
 from hiermarket.nomenclature import QUANTITIES, describe
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: On the flat dimension ``bid``: coordinate name → dimension of the unstacked result.
 BID_COORDS = {"bid_feeder": FEEDER, "bid_bsp": BSP, "bid_bus": BUS, "bid_block": BLOCK, "bid_direction": DIRECTION}
 #: The order of dimensions in flat arrays; any other dimension comes between the last two.
-FLAT_ORDER = (SCENARIO, "corner", FEEDER, BID, BUS, "grid_bus", "grid_bid", "line", DIRECTION, PERIOD)
+FLAT_ORDER = (SCENARIO, "corner", FEEDER, BID, BUS, "grid_bus", "grid_bid", "line", RESOURCE, DIRECTION, PERIOD)
 
 #: Sums over feeders, by BSP: of some feeders they would say what they are not.
 OVER_FEEDERS = ("profit",)
@@ -213,7 +213,7 @@ def join_flat(parts: Sequence[xr.Dataset]) -> xr.Dataset:
         return parts[0]
     joined: dict[Hashable, xr.DataArray] = {}
     for name, first in parts[0].data_vars.items():
-        along = next((dim for dim in (BID, BUS, FEEDER) if dim in first.dims), None)
+        along = next((dim for dim in (BID, BUS, RESOURCE, FEEDER) if dim in first.dims), None)
         pieces = [part[name] for part in parts]
         joined[name] = first if along is None else xr.concat(pieces, dim=along, coords="minimal", join="outer")
         joined[name].attrs = first.attrs

@@ -48,7 +48,7 @@ def test_cases():
 
 
 def test_run(tmp_path: Path):
-    done = typed("run", "two_bus", "--truthful", *LOSSLESS, "--no-compare", "--output", str(tmp_path / "new"))
+    done = typed("run", "two_bus", "--truthful", *LOSSLESS, "--no-behaviours", "--output", str(tmp_path / "new"))
     assert done.exit_code == 0, done.output
     names = ["two_bus.nc", "two_bus_capability.png", "two_bus_feeder.png", "two_bus_prices.png"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
@@ -77,7 +77,7 @@ def test_run_with_a_leader_and_comparison(tmp_path: Path):
 
 
 def test_options_reach_the_run(tmp_path: Path):
-    words = ["--as-bid", "--forwarding", "maximum-regulation", "--undo", "--no-pictures", "--no-compare"]
+    words = ["--as-bid", "--forwarding", "maximum-regulation", "--undo", "--no-pictures", "--no-behaviours"]
     done = typed("run", "two_bus", *LOSSLESS, *words, "--output", str(tmp_path))
     assert done.exit_code == 0, done.output
     assert "MaximumRegulation" in done.stdout
@@ -109,7 +109,7 @@ def test_contradicting_options():
 
 def test_output_that_is_a_file(tmp_path: Path):
     (tmp_path / "taken").write_text("")
-    done = typed("run", "two_bus", "--truthful", *LOSSLESS, "--no-compare", "--output", str(tmp_path / "taken"))
+    done = typed("run", "two_bus", "--truthful", *LOSSLESS, "--no-behaviours", "--output", str(tmp_path / "taken"))
     assert done.exit_code == 1
     assert "taken" in done.stderr
 
@@ -201,7 +201,7 @@ def test_a_study_with_faults(tmp_path: Path):
     ("words", "said"),
     [
         (("run", "two_bus", "--workers", "2"), "--workers: only for a study"),
-        (("run", "x.toml", "--truthful", "--no-compare"), "--truthful, --compare: only for a case"),
+        (("run", "x.toml", "--truthful", "--no-behaviours"), "--truthful, --behaviours: only for a case"),
         (("run", "x.toml", "--workers", "2", "--scheduler", "tcp://x:1"), "only one of"),
     ],
 )
@@ -209,3 +209,38 @@ def test_options_that_would_do_nothing(words: tuple[str, ...], said: str):
     done = typed(*words)
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
+
+
+def test_compare(tmp_path: Path):
+    file = tmp_path / "new" / "found.csv"
+    words = ["--scheme", "tso-only", "--scheme", "common", "--scheme", "fragmented", "--interface-price", "40"]
+    done = typed("compare", "two_bus", *LOSSLESS, *words, "--output", str(file))
+    assert done.exit_code == 0, done.output
+    assert max(map(len, done.stdout.splitlines())) <= FILE_WIDTH
+    assert [line.split(",")[0] for line in file.read_text().splitlines()] == [
+        "scheme", "TSO only", "common", "fragmented at 40 EUR/MWh",
+    ]  # fmt: skip
+    assert re.search(r"common +\d+\.\d s", done.stderr)
+    assert "Note: " in done.stderr
+
+
+def test_compare_forwarding_methods():
+    words = ["--scheme", "sequential", "--forwarding", "safe-box", "--forwarding", "offer-curve", "--undo"]
+    done = typed("compare", "two_bus", *LOSSLESS, *words, "--truthful")
+    assert done.exit_code == 0, done.output
+    assert "OfferCurve" in done.stdout
+    assert "(undo)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--output", "found.xlsx"), "must end in .csv or .nc"),
+        (("--scheme", "common", "--undo"), "--undo: only for the scheme sequential"),
+        (("--scheme", "common", "--interface-price", "3"), "--interface-price: only for the scheme fragmented"),
+    ],
+)
+def test_compare_refuses(words: tuple[str, ...], said: str):
+    done = typed("compare", "two_bus", *words)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())

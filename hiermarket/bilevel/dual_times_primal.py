@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from hiermarket.solving.program import Bools, Floats, Ints
 
 
-def dual_times_primal(mpec: Mpec, dual: str | Sequence[str], primal: ExpressionLike) -> Expression:
+def dual_times_primal(
+    mpec: Mpec, dual: str | Sequence[str], primal: ExpressionLike, *, states: ExpressionLike | None = None
+) -> Expression:
     """Return Σ y_i A_ij a_j over the rows of some families and some own variables, exactly and without products.
 
     Parameters
@@ -50,6 +52,10 @@ def dual_times_primal(mpec: Mpec, dual: str | Sequence[str], primal: ExpressionL
         The own variables as a plain sum; their coefficients in the rows count already.
         Variables of that follower, or of the leader where it decides volumes itself, all
         with the same coefficient, e.g. ``p.sel(unit="ours")``.
+    states : linopy expression or variable, optional
+        Further own variables as a sum, which stand in none of the named rows and which own
+        variables alone move, e.g. the stored energy of an own storage: rows that tie them to own
+        variables drop out.
 
     Returns
     -------
@@ -70,12 +76,15 @@ def dual_times_primal(mpec: Mpec, dual: str | Sequence[str], primal: ExpressionL
 
     names = (dual,) if isinstance(dual, str) else tuple(str(name) for name in dual)
     own_labels, weight = _own(mpec, primal)
+    sold = own_labels
+    if states is not None:
+        own_labels = np.union1d(own_labels, mpec.terms(states, "the own states' sum").labels)
     system = _system(mpec, names, own_labels)
     own, led = np.isin(system.columns, own_labels), np.isin(system.others, own_labels)
     named = np.zeros(len(system.rows), dtype=bool)
     for family in system.constraints:
         named[family.start : family.stop] |= family.name in names
-    _check_stands(mpec, system, own_labels, named)
+    _check_stands(mpec, system, sold, named)
     with_own = _has(system.own[:, own]) | _has(system.other[:, led])
     rows, rest = _reached(system, own, named, with_own)
     _check(mpec, system, rows & ~named & with_own, rows & _has(system.other[:, ~led]), rest)

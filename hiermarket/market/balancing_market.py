@@ -17,6 +17,8 @@ from hiermarket.market.bids import Bids
 from hiermarket.market.bids import bids as read_bids
 from hiermarket.market.imbalance import Table, imbalance_of, tbm_of
 from hiermarket.market.market_faults import market_faults
+from hiermarket.market.resources import Resources
+from hiermarket.market.resources import resources as read_resources
 from hiermarket.market.tso_side import TsoSide
 from hiermarket.network.feeder import Feeder
 from hiermarket.network.feeders import Feeders, combine, select
@@ -80,6 +82,8 @@ class BalancingMarket:
         Price cap, floor and value of lost load.
     transmission : Transmission
         The TSO's side.
+    resources : Resources or None
+        What the bids of one resource may do together; None where every bid stands for itself.
 
     Raises
     ------
@@ -93,6 +97,7 @@ class BalancingMarket:
     tbm: xr.Dataset
     rules: MarketRules
     transmission: Transmission
+    resources: Resources | None = None
 
     def __post_init__(self) -> None:
         raise_together(market_faults(self))
@@ -124,6 +129,12 @@ class BalancingMarket:
             warnings.simplefilter("ignore", MarketWarning)
             return replace(self, bids=Bids(data))
 
+    def without_resources(self) -> BalancingMarket:
+        """Return the same market in which every bid stands for itself."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MarketWarning)
+            return replace(self, resources=None)
+
     @property
     def tso_side(self) -> TsoSide:
         """All that the TSO's stage needs, without any distribution grid."""
@@ -145,6 +156,7 @@ class BalancingMarket:
                 imbalance=self.imbalance.sel({BUS: feeders.data.indexes[BUS]}),
                 tbm=self.tbm.sel({FEEDER: list(names)}),
                 transmission=side,
+                resources=self.resources and self.resources.of_feeders(names),
             )
 
     def of_periods(self, periods: NDArray[np.intp]) -> BalancingMarket:
@@ -160,6 +172,7 @@ class BalancingMarket:
                 imbalance=self.imbalance.isel(at),
                 tbm=self.tbm.isel(at),
                 transmission=side.transmission,
+                resources=self.resources and self.resources.of_periods(periods),
             )
 
     def truthful(self) -> BalancingMarket:
@@ -176,6 +189,7 @@ def balancing_market(
     tbm_prices: PriceSource,
     rules: MarketRules,
     transmission: Transmission | None = None,
+    resources: Resources | pd.DataFrame | str | None = None,
     probabilities: None = None,
 ) -> BalancingMarket: ...
 
@@ -189,11 +203,12 @@ def balancing_market(
     tbm_prices: PriceSource,
     rules: MarketRules,
     transmission: Transmission | Mapping[str, Transmission] | None = None,
+    resources: Resources | pd.DataFrame | str | None = None,
     probabilities: Probabilities,
 ) -> ScenarioMarket: ...
 
 
-def balancing_market(
+def balancing_market(  # noqa: PLR0913  (the parts of a market, each by its name)
     feeders: Mapping[str, PypsaNetwork | Feeder],
     *,
     bids: BidSource,
@@ -201,6 +216,7 @@ def balancing_market(
     tbm_prices: PriceSource,
     rules: MarketRules,
     transmission: Transmission | Mapping[str, Transmission] | None = None,
+    resources: Resources | pd.DataFrame | str | None = None,
     probabilities: Probabilities | None = None,
 ) -> BalancingMarket | ScenarioMarket:
     """Put a market together from PyPSA networks and tables.
@@ -219,6 +235,8 @@ def balancing_market(
         Price cap, floor and value of lost load.
     transmission : Transmission, or mapping scenario → Transmission, optional
         The TSO's side; one bus and the TBM's prices by default.
+    resources : table, CSV file or Resources, optional
+        See `hiermarket.market.resources.resources`; by default every bid stands for itself.
     probabilities : mapping scenario → probability, optional
         > 0, with sum 1; equal ones, or those of a stochastic PyPSA network, by default.
 
@@ -239,6 +257,9 @@ def balancing_market(
 
     inputs = Inputs(feeders, bids, imbalance, tbm_prices, transmission)
     scenarios = read_scenarios(inputs, rules, probabilities)
+    if scenarios is not None and resources is not None:
+        remedy = "Leave the resources out, or make a market for each scenario."
+        raise DataError([Fault("resources", "a table beside scenarios", "resources of one market", remedy)])
     if scenarios is not None:
         return scenarios
     if isinstance(transmission, Mapping):
@@ -248,13 +269,15 @@ def balancing_market(
     }
     together = combine(one_by_one)
     tbm = tbm_prices if isinstance(tbm_prices, xr.Dataset) else tbm_of(tbm_prices, together)
+    periods = pd.DatetimeIndex(together.data.indexes[PERIOD])
     return BalancingMarket(
         feeders=together,
-        bids=read_bids(bids, pd.DatetimeIndex(together.data.indexes[PERIOD])),
+        bids=read_bids(bids, periods),
         imbalance=imbalance_of(imbalance, together),
         tbm=tbm,
         rules=rules,
         transmission=transmission or Transmission(),
+        resources=None if resources is None else read_resources(resources, periods),
     )
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 
 from hiermarket.errors import Fault, some_labels
 from hiermarket.labels import BID, DIRECTIONS, PERIOD, SEPARATOR, Direction, bid_label, flat_bus
+from hiermarket.market.price_convention import PriceConvention, in_our_sign
 from hiermarket.nomenclature import describe
 from hiermarket.schema import bare, fault_where, freeze, raise_together, unknown_names
 
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 LABEL_COLUMNS: Final = ("feeder", "bsp", "bus", "block", "direction")
 VALUE_COLUMNS: Final = ("price", "volume", "cost", "reactive_ratio")
 
+#: Of bids that are not taken in any part: the least volume of one that is accepted, and whether that is all of it.
+MINIMUM: Final = "minimum"
+WHOLE: Final = "all_or_nothing"
+
 #: Every column that a table of bids may have.
-KNOWN_COLUMNS: Final = (*LABEL_COLUMNS, *VALUE_COLUMNS, PERIOD, "resource")
+KNOWN_COLUMNS: Final = (*LABEL_COLUMNS, *VALUE_COLUMNS, PERIOD, "resource", MINIMUM, WHOLE)
 
 #: The feeder of bids of the transmission grid.
 TRANSMISSION: Final = "transmission"
@@ -42,6 +47,8 @@ class Bids:
         - ``volume (bid, period)`` [MW] ≥ 0,
         - ``cost (bid, period)`` [EUR/MWh] marginal cost (up) or saving (down),
         - ``reactive_ratio (bid, period)`` [Mvar/MW] reactive per active injection,
+        - only where some bid has one, ``minimum (bid, period)`` [MW], the least volume of a bid
+          that is accepted; 0 where any part will do,
 
         and the coordinates ``bid_feeder, bid_bsp, bid_bus, bid_block, bid_direction,
         bid_node, bid_resource`` along ``bid``; ``bid_node`` is the flat label of the bus.
@@ -71,6 +78,11 @@ class Bids:
         return pd.Series(self.data.bid_node.values, index=self.data.indexes[BID], name="at")
 
     @property
+    def is_divisible(self) -> bool:
+        """Whether any part of every bid may be taken."""
+        return MINIMUM not in self.data or not bool((self.data[MINIMUM] > 0).any())
+
+    @property
     def bsps(self) -> list[str]:
         """The balance service providers, in order of appearance."""
         return [str(bsp) for bsp in pd.unique(pd.Series(self.data.bid_bsp.values))]
@@ -81,7 +93,12 @@ class Bids:
         return owner.copy(data=owner.values == bsp)
 
 
-def bids(source: pd.DataFrame | str | Path | xr.Dataset | Bids, periods: pd.DatetimeIndex) -> Bids:
+def bids(
+    source: pd.DataFrame | str | Path | xr.Dataset | Bids,
+    periods: pd.DatetimeIndex,
+    *,
+    convention: PriceConvention = PriceConvention.PAID_AND_PAYS,
+) -> Bids:
     """Read bids from a table, a CSV file or a labelled Dataset.
 
     Parameters
@@ -89,12 +106,14 @@ def bids(source: pd.DataFrame | str | Path | xr.Dataset | Bids, periods: pd.Date
     source : DataFrame, path of a CSV file, Dataset or Bids
         A table has a row for each bid, or for each bid and period: columns ``feeder,
         bsp, bus, direction, volume`` and ``price``; optional ``block`` (default 0),
-        ``cost`` (default: the price), ``reactive_ratio`` (default 0), ``resource`` (a name)
-        and ``period``
-        (default: the row holds in every period). A Dataset has dims among (feeder,
+        ``cost`` (default: the price), ``reactive_ratio`` (default 0), ``resource`` (a name),
+        ``period`` (default: the row holds in every period), and ``minimum`` [MW] (default 0: any
+        part may be taken) or ``all_or_nothing`` (True: the minimum is the volume). A Dataset has dims among (feeder,
         bsp, bus, block, direction, period); absent bids are NaN in ``volume``.
     periods : DatetimeIndex
         The periods of the market.
+    convention : PriceConvention
+        What prices and costs of down bids mean in a table.
 
     Returns
     -------
@@ -107,6 +126,9 @@ def bids(source: pd.DataFrame | str | Path | xr.Dataset | Bids, periods: pd.Date
         With every fault found.
     """
     if isinstance(source, Bids):
+        if convention is not PriceConvention.PAID_AND_PAYS:
+            found = f"{convention!r} for bids that were read before"
+            raise_together([Fault("bids.convention", found, "a table", "Name it where the table is read.")])
         return source
     if isinstance(source, xr.Dataset):
         table = _table_of(source)
@@ -114,7 +136,7 @@ def bids(source: pd.DataFrame | str | Path | xr.Dataset | Bids, periods: pd.Date
         table = source
     else:
         table = pd.read_csv(Path(source), dtype={"feeder": str, "bsp": str, "bus": str})
-    return _from_table(table, periods)
+    return _from_table(table, periods, convention)
 
 
 def _table_of(dataset: xr.Dataset) -> pd.DataFrame:
@@ -143,6 +165,7 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
     frame = table.assign(**{column: value for column, value in defaults.items() if column not in table})
     for column in VALUE_COLUMNS:
         frame[column] = pd.to_numeric(frame[column], errors="coerce")
+    _add_minimum(frame)
     number = pd.to_numeric(frame["block"], errors="coerce")
     uneven = ~(number % 1 == 0)
     if uneven.any():
@@ -151,8 +174,23 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({"block": int, "feeder": str, "bsp": str, "bus": str, "direction": str})
 
 
-def _from_table(table: pd.DataFrame, periods: pd.DatetimeIndex) -> Bids:
-    frame = _columns(table)
+def _add_minimum(frame: pd.DataFrame) -> None:
+    """Set the least volume of every bid, where a table tells of any."""
+    if MINIMUM in frame and WHOLE in frame:
+        found = f"both {MINIMUM} and {WHOLE}"
+        raise_together([Fault("bids", found, "one of the two", f"{WHOLE} is a {MINIMUM} of the whole volume.")])
+    if WHOLE in frame:
+        strange = ~frame[WHOLE].isin([True, False])
+        if strange.any():
+            found = some_labels([str(value) for value in frame.loc[strange, WHOLE]])
+            raise_together([Fault(f"bids.{WHOLE}", found, "True or False", "Say it for every row.")])
+        frame[MINIMUM] = frame["volume"].where(frame.pop(WHOLE).astype(bool), 0.0)
+    elif MINIMUM in frame:
+        frame[MINIMUM] = pd.to_numeric(frame[MINIMUM], errors="coerce")
+
+
+def _from_table(table: pd.DataFrame, periods: pd.DatetimeIndex, convention: PriceConvention) -> Bids:
+    frame = in_our_sign(_columns(table), convention)
     keys = [bid_label(f, b, n, k, d) for f, b, n, k, d in frame[list(LABEL_COLUMNS)].itertuples(index=False)]
     frame[BID] = keys
     order = pd.Index(pd.unique(frame[BID]), name=BID)
@@ -171,7 +209,7 @@ def _from_table(table: pd.DataFrame, periods: pd.DatetimeIndex) -> Bids:
         faults.append(Fault("bids", f"more than one row for {found}", "one row", "Number the blocks of a bid curve."))
     raise_together(faults)
     values = {}
-    for name in VALUE_COLUMNS:
+    for name in (*VALUE_COLUMNS, *([MINIMUM] if MINIMUM in frame else [])):
         wide = _wide(frame, name, order, periods)
         values[name] = ((BID, PERIOD), wide)
     first = frame.drop_duplicates(BID).set_index(BID).loc[order]
@@ -200,7 +238,7 @@ def _wide(frame: pd.DataFrame, name: str, order: pd.Index, periods: pd.DatetimeI
         frame.assign(here=1.0).pivot(index=BID, columns=PERIOD, values="here").reindex(index=order, columns=periods)
     )
     values, absent = wide.to_numpy(dtype=float), present.isna().to_numpy()
-    if name == "volume":
+    if name in ("volume", MINIMUM):
         return np.where(absent, 0.0, values)
     # the price of a volume of nothing: the bid's mean, so that no number is missing
     mean = np.array([row[~gone].mean() for row, gone in zip(values, absent, strict=True)])
@@ -227,6 +265,10 @@ def _faults(data: xr.Dataset) -> list[Fault]:
         faults += fault_where(
             gone, data[name], name=f"bids.{name}", expected="a number", remedy="Fill or drop the bid."
         )
+    if MINIMUM in data:
+        wrong = ~((data[MINIMUM] >= 0) & (data[MINIMUM] <= data.volume))
+        remedy = "Lower it: a bid is accepted with it, or not at all."
+        faults += fault_where(wrong, data[MINIMUM], name=f"bids.{MINIMUM}", expected="0 … volume", remedy=remedy)
     negative = data.volume < 0
     remedy = "Give the direction as a label and the volume without sign."
     faults += fault_where(negative, data.volume, name="bids.volume", expected="≥ 0 MW", remedy=remedy)

@@ -11,6 +11,8 @@ from hiermarket.errors import DataError, Fault
 from hiermarket.labels import BUS, PERIOD
 from hiermarket.market.balancing_market import BalancingMarket, Transmission, balancing_market
 from hiermarket.market.bids import bids
+from hiermarket.market.dispatch import pglib
+from hiermarket.market.published_cases import lind
 from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.from_pypsa import feeder_from_pypsa, grid_from_pypsa, load_network
@@ -18,6 +20,9 @@ from hiermarket.network.from_pypsa import feeder_from_pypsa, grid_from_pypsa, lo
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.resources.abc import Traversable
+
+#: Cases of PGLib-OPF.
+PGLIB: Final = ("pglib_5_pjm", "pglib_14_ieee", "pglib_24_ieee_rts", "pglib_39_epri", "pglib_118_ieee")
 
 #: Where the 33-bus feeder hangs in the 14-bus grid.
 INTERFACE: Final = "14"
@@ -98,6 +103,14 @@ def ieee33() -> BalancingMarket:
     )
 
 
+def _dispatch_of(name: str) -> Callable[[], BalancingMarket]:
+    def build() -> BalancingMarket:
+        return pglib(name)
+
+    build.__doc__ = f"Return the DC optimal power flow of the case {name.removeprefix('pglib_')} of PGLib-OPF."
+    return build
+
+
 def _folder() -> Traversable:
     return resources.files("hiermarket.networks")
 
@@ -108,7 +121,13 @@ def _table(name: str) -> pd.DataFrame:
 
 
 #: The shipped cases by name.
-CASES: Final[dict[str, Callable[[], BalancingMarket]]] = {"ieee33": ieee33, "m33": m33, "two_bus": two_bus}
+CASES: Final[dict[str, Callable[[], BalancingMarket]]] = {
+    "ieee33": ieee33,
+    "lind": lind,
+    "m33": m33,
+    **{name: _dispatch_of(name) for name in PGLIB},
+    "two_bus": two_bus,
+}
 
 
 def load_case(name: str) -> BalancingMarket:
@@ -116,8 +135,10 @@ def load_case(name: str) -> BalancingMarket:
 
     Parameters
     ----------
-    name : "ieee33", "m33" or "two_bus"
-        A day on the 33-bus feeder; one hour on it; one hour on two buses.
+    name : "ieee33", "m33", "two_bus", "lind", or "pglib_5_pjm", …
+        A day on the 33-bus feeder; one hour on it; one hour on two buses; the case of Lind,
+        Cossent and Frías; the DC optimal power flow of a case of PGLib-OPF as a market of the TSO
+        alone.
 
     Returns
     -------

@@ -11,6 +11,7 @@ import xarray as xr
 from hiermarket.errors import Fault, some_labels
 from hiermarket.labels import BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD, Direction
 from hiermarket.market.bids import TRANSMISSION
+from hiermarket.market.resource_faults import resource_faults
 from hiermarket.schema import fault_where
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def market_faults(market: BalancingMarket) -> list[Fault]:
     """
     faults = _tbm_label_faults(market)
     faults += _rule_faults(market, priced=not faults)
-    faults += [*_bid_faults(market), *_imbalance_faults(market)]
+    faults += [*_bid_faults(market), *_imbalance_faults(market), *resource_faults(market)]
     return [*faults, *_transmission_faults(market)]
 
 
@@ -143,6 +144,9 @@ def _transmission_faults(market: BalancingMarket) -> list[Fault]:
         faults += _period_fault("transmission.imbalance", side.imbalance.indexes[PERIOD], market)
         faults += _missing(side.imbalance, "transmission.imbalance")
     if side.bids is not None:
+        if not side.bids.is_divisible:
+            remedy = "Drop the column: the TSO's market takes any part of a bid."
+            faults.append(Fault("transmission.bids.minimum", "a minimum volume", "none", remedy))
         strange += sorted(set(side.bids.data.bid_bus.values) - buses)
         faults += _period_fault("transmission.bids", side.bids.data.indexes[PERIOD], market)
     if side.grid is not None:

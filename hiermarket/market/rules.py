@@ -15,7 +15,7 @@ class Pricing(StrEnum):
     NODAL = "nodal"
     """Pay-as-cleared at the nodal price λ + τκ of its bus."""
     UNIFORM = "uniform"
-    """Pay-as-cleared at one price for all: that of the interface λ_root; of the TSO's grid, the dearest bid taken."""
+    """Pay-as-cleared at one price for all: λ_root in a feeder, the mean of λ^T by need in the TSO's grid."""
     PAY_AS_BID = "pay-as-bid"
     """Its own price."""
 
@@ -26,7 +26,7 @@ class ImbalancePricing(StrEnum):
     SINGLE = "single"
     """The same price for deficits and for surpluses."""
     DUAL = "dual"
-    """A deficit pays the dearer, a surplus is paid the cheaper of the balancing price and the TBM's price."""
+    """A deficit pays the dearer of the balancing price and π^T_up, a surplus is paid the cheaper of it and π^T_down."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ import xarray as xr
 
 from hiermarket.errors import DataError, Fault, some_labels
 from hiermarket.labels import BUS, LINE, PERIOD
+from hiermarket.network.components import active, controlled, ratings, refuse_kinds
 from hiermarket.network.feeder import Feeder
-from hiermarket.network.grid import TransmissionGrid
+from hiermarket.network.grid import Susceptance, TransmissionGrid
 from hiermarket.network.one_ports import OnePorts, held_voltages, net_injections
 from hiermarket.network.per_unit import radial_arrays
 from hiermarket.network.snapshots import periods_of
@@ -28,14 +29,13 @@ if TYPE_CHECKING:
 
 _ONE_PORTS = ("Generator", "Load", "StorageUnit", "Store")
 _BRANCHES = ("Line", "Transformer")
-_CONTROLLED = ("Link", "Process")
 #: What PyPSA needs to calculate the impedances of a component.
 _ELECTRICAL = {
     "Bus": ("v_nom", "carrier"),
-    "Line": ("bus0", "bus1", "type", "r", "x", "g", "b", "length", "num_parallel", "s_nom"),
+    "Line": ("bus0", "bus1", "type", "r", "x", "g", "b", "length", "num_parallel", "s_nom", "v_ang_max"),
     "Transformer": (
         "bus0", "bus1", "type", "model", "r", "x", "g", "b", "s_nom", "tap_ratio", "tap_side", "tap_position",
-        "phase_shift", "num_parallel",
+        "phase_shift", "num_parallel", "v_ang_max",
     ),
     "ShuntImpedance": ("bus", "g", "b"),
 }  # fmt: skip
@@ -111,7 +111,7 @@ def feeder_from_pypsa(
     Phase shifts turn all voltages behind a radial transformer by one angle and change
     nothing else: they are ignored.
     """
-    _refuse_kinds(network, name)
+    refuse_kinds(network, name)
     labels, faults = _labels(network, buses, name)
     periods, duration, more = periods_of(network.snapshots, network.snapshot_weightings, name)
     found_root, root_faults = _root(network, labels, root, name)
@@ -153,7 +153,12 @@ def feeder_from_pypsa(
     return Feeder(data.assign_attrs(name=name, root=found_root))
 
 
-def grid_from_pypsa(network: pypsa.Network, *, buses: Sequence[str] | None = None) -> TransmissionGrid:
+def grid_from_pypsa(
+    network: pypsa.Network,
+    *,
+    buses: Sequence[str] | None = None,
+    susceptance: Susceptance = Susceptance.REACTANCE,
+) -> TransmissionGrid:
     """Read the DC approximation of a transmission grid out of a PyPSA network.
 
     Parameters
@@ -163,26 +168,32 @@ def grid_from_pypsa(network: pypsa.Network, *, buses: Sequence[str] | None = Non
     buses : sequence of str, optional
         The buses of the transmission grid, where the network holds more. Branches and links
         that leave them are the interfaces to feeders: left out.
+    susceptance : Susceptance
+        What stands for the susceptance of a branch; PyPSA's own by default.
 
     Returns
     -------
     TransmissionGrid
-        Lines and transformers with PyPSA's DC susceptance, 1/x and 1/(x × tap ratio); limits
-        s_nom × s_max_pu (s_nom = 0 is no limit); the schedule from p_set of generators (a slack
-        without p_set counts as 0), loads, storage units and stores.
+        Lines and transformers; limits s_nom × s_max_pu (s_nom = 0 is no limit), and no more than
+        ``v_ang_max`` allows; the schedule from p_set of generators (a slack without p_set counts
+        as 0), loads, storage units and stores.
 
     Raises
     ------
     DataError
         With every fault found: links within the grid, phase shifts, missing schedules,
         weightings that contradict the snapshots, and all that `TransmissionGrid` reports.
+
+    Notes
+    -----
+    A limit of the angle is one of the flow, |f| = B |θ_0 − θ_1| ≤ B θ_max: nothing is lost.
     """
     where = "grid"
-    _refuse_kinds(network, where)
+    refuse_kinds(network, where)
     labels, faults = _labels(network, buses, where)
     periods, duration, more = periods_of(network.snapshots, network.snapshot_weightings, where)
     faults += more + _ac_faults(network, labels, where)
-    for component, label, ends in _controlled(network):
+    for component, label, ends in controlled(network):
         if sum(end in labels for end in ends) > 1:
             faults.append(_link_fault(where, component, label))
     ordered = [str(bus) for bus in network.c["Bus"].static.index if bus in labels]
@@ -196,15 +207,17 @@ def grid_from_pypsa(network: pypsa.Network, *, buses: Sequence[str] | None = Non
         faults.append(Fault(f"{where}, transformers {some_labels(turned)}", "a phase shift", "none", remedy))
     if faults:
         raise DataError(faults)
-    with np.errstate(divide="ignore"):
-        # PyPSA's DC convention: 1/x for lines, 1/(x τ) for transformers
-        susceptance = 1 / (branches["x"].to_numpy() * branches["ratio"].to_numpy())
+    r, x, ratio = (branches[name].to_numpy(dtype=float) for name in ("r", "x", "ratio"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_angle = 1 / (x * ratio) if susceptance is Susceptance.REACTANCE else x / (r**2 + x**2)
+        # |f_l| = B_l |θ_0 − θ_1| ≤ B_l θ_max                                             [MW]
+        limit = np.minimum(branches["s_max"].to_numpy(), by_angle * branches["angle_max"].to_numpy())
     data = xr.Dataset(
         {
             "bus0": (LINE, branches["bus0"].to_numpy(dtype=object)),
             "bus1": (LINE, branches["bus1"].to_numpy(dtype=object)),
-            "susceptance": (LINE, susceptance),
-            "s_max": (LINE, branches["s_max"].to_numpy()),
+            "susceptance": (LINE, by_angle),
+            "s_max": (LINE, limit),
             "p_scheduled": ((BUS, PERIOD), schedule["p"]),
             "duration": (PERIOD, duration),
         },
@@ -215,19 +228,6 @@ def grid_from_pypsa(network: pypsa.Network, *, buses: Sequence[str] | None = Non
         },
     )
     return TransmissionGrid(data)
-
-
-def _refuse_kinds(network: pypsa.Network, where: str) -> None:
-    """Refuse networks whose components or snapshots have more than one dimension."""
-    faults = []
-    if network.has_investment_periods:
-        remedy = "Select one with n.get_network(investment period) or n.copy(snapshots=...)."
-        faults.append(Fault(f"{where}.investment_periods", "several investment periods", "none", remedy))
-    if network.has_scenarios:
-        remedy = "Select one with n.get_scenario(name)."
-        faults.append(Fault(f"{where}.scenarios", "a stochastic network", "one scenario", remedy))
-    if faults:
-        raise DataError(faults)
 
 
 def _labels(network: pypsa.Network, buses: Sequence[str] | None, where: str) -> tuple[set[str], list[Fault]]:
@@ -242,22 +242,6 @@ def _labels(network: pypsa.Network, buses: Sequence[str] | None, where: str) -> 
     return set(buses) & known, [Fault(f"{where}.buses", found, "buses of the network", "Correct their names.")]
 
 
-def _active(network: pypsa.Network, component: str) -> pd.DataFrame:
-    static: pd.DataFrame = network.c[component].static
-    return static[static["active"]] if "active" in static else static
-
-
-def _controlled(network: pypsa.Network) -> list[tuple[str, str, list[str]]]:
-    """Return every active link and process with its buses."""
-    found = []
-    for component in _CONTROLLED:
-        static = _active(network, component)
-        ports = [str(column) for column in static if str(column).startswith("bus") and str(column)[3:].isdigit()]
-        for label, ends in zip(static.index, static[ports].to_numpy(), strict=True):
-            found.append((component, str(label), [str(end) for end in ends if end]))
-    return found
-
-
 def _link_fault(where: str, component: str, label: str) -> Fault:
     remedy = "Replace it by a line, or by a load and a generator with its flow as p_set."
     return Fault(f"{where}, {component.lower()} {label}", "a controlled branch", "lines and transformers", remedy)
@@ -265,7 +249,7 @@ def _link_fault(where: str, component: str, label: str) -> Fault:
 
 def _root(network: pypsa.Network, labels: set[str], root: str | None, where: str) -> tuple[str | None, list[Fault]]:
     """Return the bus at the interface, and the faults that make it ambiguous."""
-    generators = _active(network, "Generator")
+    generators = active(network, "Generator")
     slack = generators[(generators["control"] == "Slack") & generators["bus"].isin(labels)]
     at = list(dict.fromkeys(slack["bus"]))
     if root is not None and root not in labels:
@@ -294,11 +278,11 @@ def _connection_faults(network: pypsa.Network, inner: set[str], labels: set[str]
     """Report links in the feeder, and branches that leave it other than at the root."""
     faults = [
         _link_fault(where, component, label)
-        for component, label, ends in _controlled(network)
+        for component, label, ends in controlled(network)
         if any(end in inner for end in ends) or (ends and all(end in labels for end in ends))
     ]
     for component in _BRANCHES:
-        static = _active(network, component)
+        static = active(network, component)
         ends = static[["bus0", "bus1"]]
         leaving = ends.isin(inner).any(axis=1) & ~ends.isin(labels).all(axis=1)
         for label, pair in ends[leaving].iterrows():
@@ -315,7 +299,7 @@ def _electrical(network: pypsa.Network, labels: set[str], where: str) -> tuple[p
     part = pypsa.Network()
     faults = []
     for component, attributes in _ELECTRICAL.items():
-        static = _active(network, component)
+        static = active(network, component)
         ports = [column for column in ("bus", "bus0", "bus1") if column in attributes]
         inside = static[ports].isin(labels).all(axis=1) if ports else static.index.isin(labels)
         chosen = static[inside]
@@ -347,12 +331,13 @@ def _electrical(network: pypsa.Network, labels: set[str], where: str) -> tuple[p
     tables = []
     for component in _BRANCHES:
         static = part.c[component].static
-        rating, more = _ratings(network, component, static["s_nom"], where)
+        rating, more = ratings(network, component, static["s_nom"], where)
         faults += more
         ratio = static["tap_ratio"].fillna(1.0).replace(0.0, 1.0) if "tap_ratio" in static else 1.0
         table = static[["bus0", "bus1"]].assign(name=[str(label) for label in static.index], ratio=ratio, s_max=rating)
         table["at_bus0"] = static["tap_side"] == 0 if "tap_side" in static else True
         table["phase_shift"] = static.get("phase_shift", 0.0)
+        table["angle_max"] = np.deg2rad(static["v_ang_max"].astype(float))
         table[["r", "x", "g", "b"]] = static[["r_pu", "x_pu", "g_pu", "b_pu"]]
         broken = table.loc[~np.isfinite(table[["r", "x", "g", "b"]]).all(axis=1), "name"].tolist()
         if broken:
@@ -369,23 +354,11 @@ def _add(network: pypsa.Network, component: str, static: pd.DataFrame) -> None:
     network.add(component, list(static.index), overwrite=True, **columns)
 
 
-def _ratings(network: pypsa.Network, component: str, s_nom: pd.Series, where: str) -> tuple[pd.Series, list[Fault]]:
-    """Return s_nom × s_max_pu [MVA], inf where s_nom is 0, and the branches whose rating changes in time."""
-    if s_nom.empty:
-        return s_nom.astype(float), []
-    per_unit = network.get_switchable_as_dense(component, "s_max_pu")[s_nom.index]
-    changing = per_unit.columns[per_unit.ne(per_unit.iloc[0]).any()]
-    remedy = "Use the lowest value for all snapshots, or split the horizon."
-    where = f"{where}, {component.lower()}s {some_labels(list(changing))}"
-    faults = [Fault(where, "s_max_pu that changes in time", "one rating", remedy)] if len(changing) else []
-    return (s_nom * per_unit.iloc[0]).where(s_nom != 0, np.inf), faults
-
-
 def _one_ports(network: pypsa.Network, buses: list[str]) -> list[OnePorts]:
     """Return the active loads, generators, storage units and stores at some buses."""
     found = []
     for component in _ONE_PORTS:
-        static = _active(network, component)
+        static = active(network, component)
         static = static[static["bus"].isin(buses)]
         control = static["control"] if "control" in static else pd.Series("PQ", index=static.index)
         sets = (network.get_switchable_as_dense(component, f"{power}_set")[static.index] for power in ("p", "q"))

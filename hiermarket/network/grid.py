@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,16 @@ from hiermarket.schema import labels_where
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+class Susceptance(StrEnum):
+    """What the DC approximation takes for the susceptance of a branch."""
+
+    REACTANCE = "reactance"
+    """1/x, and 1/(x × tap ratio) of transformers: that of PyPSA."""
+    SERIES = "series"
+    """x/(r² + x²) without tap ratios, the imaginary part of the series admittance: that of PGLib-OPF's figures."""
+
 
 #: Every array of a transmission grid.
 QUANTITIES = (

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hiermarket.labels import BUS, PERIOD
 from hiermarket.network.linear_flow import State, eliminate
+from hiermarket.network.rating_polygon import rating_polygon
 from hiermarket.schema import bare, positions
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ class _Ratings:
         self.bus = np.flatnonzero(np.isfinite(rating) & (data["depth"].values > 0))
         self.above = positions(buses, data["parent"].values[self.bus])
         self._r, self._x = (data[name].values[self.bus, None] for name in ("r", "x"))
-        self._most = rating[self.bus, None] * np.cos(np.pi / sides)
-        self._angles = 2 * np.pi * np.arange(sides) / sides
+        self._polygon = rating_polygon(sides)
+        self._most = rating[self.bus, None] * self._polygon.reach
         at = buses[self.bus]
         self._l_0, self._l_p, self._l_q, self._l_w = (
             bare(term).sel({BUS: at}).transpose(BUS, PERIOD).values if len(at) else np.zeros((0, 1))
@@ -131,8 +132,7 @@ class _Ratings:
             by_p, by_q = answer.p[self.bus], answer.q[self.bus]
             l_p, l_q, l_w = (term[:, None] for term in (self._l_p, self._l_q, self._l_w))
             by_l = l_p * by_p + l_q * by_q + l_w * answer.w[self.above]
-        for angle in self._angles:
-            cos, sin = np.cos(angle), np.sin(angle)
+        for cos, sin in zip(self._polygon.cos, self._polygon.sin, strict=True):
             # the end of the branch that carries more: P − r l and Q − x l leave it
             far = np.maximum(-(cos * self._r + sin * self._x), 0.0)
             # (4)  α_j P_n + β_j Q_n + max(−α_j r_n − β_j x_n, 0) l_n ≤ S_n cos(π/J)      [MVA]

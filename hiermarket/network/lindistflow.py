@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from hiermarket.labels import BUS, FEEDER, PERIOD
+from hiermarket.network.rating_polygon import rating_polygon
 from hiermarket.schema import bare
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from hiermarket.network.feeders import Feeders
     from hiermarket.network.losses import LossTerms
+    from hiermarket.network.rating_polygon import RatingPolygon
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def loss_coefficients(feeders: Feeders, *, sides: int) -> dict[str, xr.DataArray
     found = {"Bus-nodal_balance": -r, "Bus-reactive_balance": -x, "Line-v_drop": -(r**2 + x**2)}
     rated = _rated(feeders)
     if len(rated):
-        cos, sin = _polygon(sides)
+        cos, sin = _sides(rating_polygon(sides))
         # P − r l and Q − x l leave the branch: where that end carries more, it is the one that counts
         found["Line-s_max"] = (-(cos * r + sin * x).sel({BUS: rated})).clip(min=0.0)
     return found
@@ -83,10 +85,10 @@ def _rated(feeders: Feeders) -> pd.Index:
     return rated
 
 
-def _polygon(sides: int) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return cos and sin of the normals of the polygon's sides, α_j and β_j."""
-    angle = xr.DataArray(2 * np.pi * np.arange(sides) / sides, dims="side", coords={"side": np.arange(sides)})
-    return xr.ufuncs.cos(angle), xr.ufuncs.sin(angle)
+def _sides(polygon: RatingPolygon) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return α_j and β_j with labels."""
+    number = {"side": np.arange(len(polygon.cos))}
+    return xr.DataArray(polygon.cos, coords=number, dims="side"), xr.DataArray(polygon.sin, coords=number, dims="side")
 
 
 def add_state(model: linopy.Model, feeders: Feeders) -> None:
@@ -150,9 +152,10 @@ def add_rows(model: linopy.Model, feeders: Feeders, losses: LossTerms, injection
     rated = _rated(feeders)
     if len(rated):
         at = {BUS: rated}
-        cos, sin = _polygon(sides)
+        polygon = rating_polygon(sides)
+        cos, sin = _sides(polygon)
         flow = cos * P.sel(at) + sin * Q.sel(at)
-        limit = bare(data.s_max).sel(at) * np.cos(np.pi / sides)
+        limit = bare(data.s_max).sel(at) * polygon.reach
         if any(bool(term.any()) for term in (losses.constant, losses.by_p, losses.by_q, losses.by_w)):
             far = loss_coefficients(feeders, sides=sides)["Line-s_max"]
             flow = flow + far * current.sel(at)

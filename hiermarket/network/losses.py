@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from hiermarket.errors import DataError, Fault
 from hiermarket.labels import BUS, PERIOD
+from hiermarket.network.rating_polygon import ACTIVE_POWER
 from hiermarket.schema import bare
 
 if TYPE_CHECKING:
@@ -40,12 +42,23 @@ class LinDistFlow:
     sides : int
         Corners of the regular polygon inscribed in the MVA circle of a rating. The
         polygon never allows more than the circle; with 12 sides it cuts off at most
-        3.4 % of the radius.
+        3.4 % of the radius. With 2, ratings limit the active power alone, |P| ≤ S; the AC
+        check compares the apparent power with the rating all the same.
+
+    Raises
+    ------
+    DataError
+        With fewer than two sides.
     """
 
     loss_passes: int = 2
     losses: Losses = Losses.LINEARISED
     sides: int = 12
+
+    def __post_init__(self) -> None:
+        if self.sides < ACTIVE_POWER:
+            remedy = "Use 12, or 2 for limits of the active power alone."
+            raise DataError([Fault("LinDistFlow.sides", str(self.sides), "at least 2", remedy)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiermarket.labels import BUS, PERIOD
+from hiermarket.network.rating_polygon import rating_polygon
 from hiermarket.plot.style import (
     ALARM,
     FAINT,
@@ -166,11 +167,11 @@ def _state(chain: Chain, result: Labelled, feeder: str, period: int | None) -> _
     low, high, rating = (grid[n].isel(here).values[:, None] for n in ("v_min", "v_max", "s_max"))
     inner = (grid.depth.isel(here).values > 0)[:, None]
     binding = inner & ((linear < low + NEAR) | (linear > high - NEAR))
-    sides = clearing.grid.sides
-    angle = 2 * np.pi * np.arange(1, sides + 1)[:, None, None] / sides
+    cos, sin, reach = rating_polygon(clearing.grid.sides)
+    cos, sin = cos[:, None, None], sin[:, None, None]
     # the largest side of the polygon (4): max_j α_j P + β_j Q
-    used = (np.cos(angle) * values(clearing.flat.p_flow) + np.sin(angle) * values(clearing.flat.q_flow)).max(axis=0)
-    full = used > rating * np.cos(np.pi / sides) - NEAR
+    used = (cos * values(clearing.flat.p_flow) + sin * values(clearing.flat.q_flow)).max(axis=0)
+    full = used > rating * reach - NEAR
     return _State(
         buses=[str(bus) for bus in grid.indexes[BUS][here[BUS]]],
         voltage=np.fmin.reduce(values(flat.ac_voltage), axis=1),

@@ -10,7 +10,7 @@ import pandas as pd
 from hiermarket.labels import BID, BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD, Direction
 from hiermarket.results.table import Column, span, table
 from hiermarket.schema import bare
-from hiermarket.stages.bidding import paid_price
+from hiermarket.stages.paid_prices import paid_price
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -15,7 +15,7 @@ from hiermarket.results.market_tables import by_bid
 from hiermarket.results.table import Column, figure, table
 from hiermarket.results.totals import MEASURE, STAGE
 from hiermarket.stages.accounts import ACCOUNT, ITEM, bsp_account
-from hiermarket.stages.bidding import paid_price
+from hiermarket.stages.paid_prices import paid_price
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -234,7 +234,7 @@ def outcome(chain: Chain) -> Outcome:
     )
 
 
-def comparison(outcomes: Mapping[str, Outcome | str]) -> Table:
+def behaviour_table(outcomes: Mapping[str, Outcome | str]) -> Table:
     """Put behaviours side by side.
 
     Parameters

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hiermarket.results import market_tables, money_tables, system_tables
 from hiermarket.results.indicators import indicators
-from hiermarket.results.money_tables import Outcome, comparison, outcome
+from hiermarket.results.money_tables import Outcome, behaviour_table, outcome
 from hiermarket.results.risk import risk_tables
 from hiermarket.stages.scenario_runs import ScenarioChain
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.coordination import Chain
     from hiermarket.stages.risk import CVaR
 
-__all__ = ["Outcome", "comparison", "outcome", "report"]
+__all__ = ["Outcome", "behaviour_table", "outcome", "report"]
 
 
 def report(chain: Chain | ScenarioChain, *, risk: CVaR | None = None) -> list[Table]:

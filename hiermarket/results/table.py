@@ -16,7 +16,7 @@ HEADER_WIDTH = 7
 #: Texts up to this are not broken [characters].
 NARROWEST = 20
 #: Digits behind the point, by unit.
-DIGITS = {"MWh": 3, "MW": 3, "MVA": 4, "p.u.": 4, "EUR/MWh": 2, "EUR": 2, "%": 1, "h": 2, "1": 0}
+DIGITS = {"MWh": 3, "MW": 3, "MVA": 4, "p.u.": 4, "EUR/MWh": 2, "EUR": 2, "%": 1, "h": 2, "s": 1, "1": 0}
 #: What stands for a number that does not exist.
 MISSING = "-"
 #: Rows beyond these are counted, not shown.

@@ -10,7 +10,7 @@ import xarray as xr
 
 from hiermarket.labels import BID, DIRECTION, DIRECTIONS, PERIOD
 from hiermarket.schema import bare, direction_sign, freeze
-from hiermarket.stages.bidding import paid_price
+from hiermarket.stages.paid_prices import paid_price
 from hiermarket.stages.settlement import change_payment
 from hiermarket.stages.tso_model import GRID_BID, GRID_BUS
 
@@ -73,21 +73,21 @@ def feeder_totals(chain: Chain) -> Totals:
         The stages of a market or of a batch of its feeders.
     """
     market, duration, local = chain.market, bare(chain.market.duration), chain.clearing.flat
-    gross = _gross(market.imbalance * duration)
+    gross = gross_energy(market.imbalance * duration)
     activation, final = bare(local["activation"]), bare(chain.disaggregation.flat["final_activation"])
     taken = (bare(local["tbm_volume"]) * duration).sum(["feeder", PERIOD]).sel({DIRECTION: list(DIRECTIONS)}).values
     lost = float(((bare(local["unserved"]) + bare(local["spilled"])) * duration).sum())
     tbm = float((direction_sign() * bare(market.tbm["tbm_price"]) * bare(local["tbm_volume"]) * duration).sum())
     paid = float((duration * bare(market.bids.sign) * paid_price(market, local) * activation).sum())
     extra = float(change_payment(market, chain.disaggregation).sum())
-    (bid, true), (final_bid, final_true) = _local_costs(market, activation), _local_costs(market, final)
+    (bid, true), (final_bid, final_true) = local_costs(market, activation), local_costs(market, final)
     # a baseline without a power flow has no cost, not none
     alone = float(chain.baseline.flat["baseline_cost"].sum(skipna=False))
     volume = {name: bare(chain.forwarded.flat[name]) * duration for name in ("forwarded", "forwarded_undo", "withheld")}
-    own, undone = (_by_direction(volume[name], market.bids) for name in ("forwarded", "forwarded_undo"))
+    own, undone = (by_direction(volume[name], market.bids) for name in ("forwarded", "forwarded_undo"))
     return _totals(
         imbalance_energy=[gross, gross],
-        local_energy=[_by_direction(array * duration, market.bids) for array in (activation, final)],
+        local_energy=[by_direction(array * duration, market.bids) for array in (activation, final)],
         tbm_energy=[taken, [0.0, 0.0]],
         not_served=[lost, lost],
         cost_before=[[alone] * 3, [0.0 * alone] * 3],
@@ -112,8 +112,8 @@ def grid_totals(side: TsoSide, cleared: TsoClearing, alone: TsoClearing) -> Tota
         The transmission market of the baseline.
     """
     duration, flat, own = bare(side.duration), cleared.flat, side.transmission.imbalance
-    gross = np.zeros(2) if own is None else _gross(own * duration)
-    bought = _by_direction(bare(flat["grid_activation"]).rename({GRID_BID: BID}) * duration, cleared.grid_bids)
+    gross = np.zeros(2) if own is None else gross_energy(own * duration)
+    bought = by_direction(bare(flat["grid_activation"]).rename({GRID_BID: BID}) * duration, cleared.grid_bids)
     lost = float(((bare(flat["grid_unserved"]) + bare(flat["grid_spilled"])) * duration).sum())
     nothing = [0.0, 0.0, 0.0]
     return _totals(
@@ -121,8 +121,8 @@ def grid_totals(side: TsoSide, cleared: TsoClearing, alone: TsoClearing) -> Tota
         local_energy=np.zeros((2, 2)),
         tbm_energy=[[0.0, 0.0], bought],
         not_served=[0.0, lost],
-        cost_before=[nothing, _grid_costs(side, alone)],
-        cost_after=[nothing, _grid_costs(side, cleared)],
+        cost_before=[nothing, grid_costs(side, alone)],
+        cost_after=[nothing, grid_costs(side, cleared)],
         forwarded_energy=[0.0, 0.0],
         withheld_energy=0.0,
         worst_violation=np.zeros((len(STATES), len(LIMITS))),
@@ -146,25 +146,25 @@ def _totals(**figures: object) -> Totals:
     return Totals(freeze(xr.Dataset(arrays, coords={**coords, WHEN: list(STATES), LIMIT: list(LIMITS)})))
 
 
-def _gross(imbalance: xr.DataArray) -> np.ndarray:
+def gross_energy(imbalance: xr.DataArray) -> np.ndarray:
     """Sum deficits (up) and surpluses (down) apart."""
     return np.array([float(imbalance.clip(min=0.0).sum()), -float(imbalance.clip(max=0.0).sum())])
 
 
-def _by_direction(per_bid: xr.DataArray, bids: Bids) -> np.ndarray:
+def by_direction(per_bid: xr.DataArray, bids: Bids) -> np.ndarray:
     """Sum (bid, period) by the direction of the bid."""
     way = bids.data["bid_direction"].values
     return np.array([float(per_bid.isel({BID: way == d}).sum()) for d in DIRECTIONS])
 
 
-def _local_costs(market: BalancingMarket, activation: xr.DataArray) -> tuple[float, float]:
+def local_costs(market: BalancingMarket, activation: xr.DataArray) -> tuple[float, float]:
     """Bid cost and true cost of activations (bid, period) [EUR]."""
     volume = bare(market.duration) * bare(market.bids.sign) * activation
     price, cost = (bare(market.bids.data[name]) for name in ("price", "cost"))
     return float((volume * price).sum()), float((volume * cost).sum())
 
 
-def _grid_costs(side: TsoSide, cleared: TsoClearing) -> tuple[float, float, float]:
+def grid_costs(side: TsoSide, cleared: TsoClearing) -> tuple[float, float, float]:
     """Payment, bid cost and true cost of the transmission bids [EUR]."""
     offers = cleared.grid_bids
     energy = bare(side.duration) * bare(offers.sign).rename({BID: GRID_BID}) * bare(cleared.flat["grid_activation"])

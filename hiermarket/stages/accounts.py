@@ -36,11 +36,16 @@ class Kind(StrEnum):
     PROVIDER = "transmission provider"
     GRID_PAYERS = "imbalance payers transmission"
     DIFFERENCE = "price difference at the interfaces"
+    PRICING = "residual of the pricing rule"
+    DUAL = "surplus of dual imbalance prices"
     RENT = "congestion rent transmission"
 
 
 #: The kinds in the order of the accounts; those of a feeder stand side by side.
-ORDER = {Kind.BSP: 1, Kind.TSO: 2, Kind.PROVIDER: 4, Kind.GRID_PAYERS: 5, Kind.DIFFERENCE: 6, Kind.RENT: 7}
+ORDER = {
+    Kind.BSP: 1, Kind.TSO: 2, Kind.PROVIDER: 4, Kind.GRID_PAYERS: 5, Kind.DIFFERENCE: 6, Kind.RENT: 7,
+    Kind.PRICING: 8, Kind.DUAL: 9,
+}  # fmt: skip
 
 #: The account of all feeders together for each kind that every feeder has.
 TOGETHER = {
@@ -55,9 +60,15 @@ class Item(StrEnum):
 
     ACTIVATION = "local activation"
     TBM_ENERGY = "energy from the TBM"
+    INTERFACE = "energy over the interface"
     IMBALANCE = "local imbalance"
     NOT_SERVED = "energy not served"
-    LOSSES = "congestion and losses"
+    DUAL = "dual imbalance price"
+    CONGESTION = "congestion and voltage"
+    LOSSES = "losses"
+    BOTH = "congestion and losses"
+    PRICING = "pricing rule"
+    UPLIFT = "uplift"
     FORWARDED = "forwarded activation"
     GRID_ACTIVATION = "transmission activation"
     GRID_IMBALANCE = "transmission imbalance"

@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 
 from hiermarket import bilevel
-from hiermarket.errors import Fault, MarketWarning
-from hiermarket.labels import BID, BUS, PERIOD
+from hiermarket.errors import Fault, MarketWarning, ModelError
+from hiermarket.labels import BID, PERIOD
+from hiermarket.market.rules import Pricing
 from hiermarket.network.losses import LinDistFlow, linearise
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, raise_together
@@ -19,6 +20,8 @@ from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso, per_feeder
 from hiermarket.stages.leader_problem import leader_problem
+from hiermarket.stages.paid_prices import paid_price
+from hiermarket.stages.resource_safety import held_by_resources, require_convex
 
 if TYPE_CHECKING:
     from hiermarket.bilevel.certificate import Certificate
@@ -113,6 +116,9 @@ def bid_strategically(
     ------
     DataError
         When there is no such BSP.
+    ModelError
+        When bids are not paid nodal prices, and where the DSO's clearing is not convex: minimum volumes,
+        and storages that would be filled by charging and discharging at once.
     SolveError
         With feeder and period, when a part of the bilevel problem has no optimum.
 
@@ -129,32 +135,22 @@ def bid_strategically(
     doi 10.1016/j.energy.2022.126461.
     """
     grid = grid or LinDistFlow()
-    if bsp not in market.bids.bsps:
-        known = ", ".join(market.bids.bsps)
-        raise_together([Fault("bsp", repr(bsp), f"one of {known}", "Name a BSP that has bids in the market.")])
-    own = market.bids.of(bsp)
-    data = market.bids.data
-    truthful = clear_dso(
-        market.with_bids(data.assign(price=data.price.where(~own, data.cost))), grid=grid, solver=solver
-    ).require()
-    losses = truthful.losses
-    led, gap = _bilevel(market, own, losses, truthful, reformulation, solver)
-    for _ in range(relinearise if grid.loss_passes else 0):
-        losses = _losses_at(market, led.values, grid)
-        led, gap = _bilevel(market, own, losses, truthful, reformulation, solver)
-    expected, answer = led.values, led.answer
-    offers = _offers(market, own, expected, tick).clip(market.rules.price_floor, market.rules.price_cap)
+    require_leader_known(market, bsp)
+    own, data = market.bids.of(bsp), market.bids.data
+    led = best_response(market, bsp, grid=grid, reformulation=reformulation, relinearise=relinearise, solver=solver)
+    truthful, expected, answer, gap = led.truthful, led.values, led.answer, led.revenue_gap
+    answer.certificate.require()
+    offers = offers_of(market, own, expected, tick)
     with_offers = market.with_bids(data.assign(price=(data.price.dims, offers.transpose(*data.price.dims).values)))
     clearing = clear_dso(with_offers, grid=grid, solver=solver)
     _warn_above_cap(market, own, expected)
-    profit = per_feeder(bare(own) * _margin(market, expected) * expected.activation, market)
     flat = xr.Dataset(
         {
             "offer_price": offers,
             "expected_activation": expected.activation,
             "tie_difference": bare(clearing.flat.activation) - expected.activation,
             "expected_price": expected.nodal_price,
-            "expected_profit": profit * bare(market.duration),
+            "expected_profit": profit_of(market, own, expected),
             "screened": led.unlimited,
         }
     )
@@ -171,6 +167,47 @@ def bid_strategically(
     )
 
 
+def require_leader_known(market: BalancingMarket, bsp: str) -> None:
+    """Refuse a leader without bids, and markets whose best offers are not known exactly.
+
+    See `bid_strategically` for what is raised.
+    """
+    if bsp not in market.bids.bsps:
+        known = ", ".join(market.bids.bsps)
+        raise_together([Fault("bsp", repr(bsp), f"one of {known}", "Name a BSP that has bids in the market.")])
+    if market.rules.pricing is not Pricing.NODAL:
+        raise ModelError(
+            "The best offers are known for nodal prices only",
+            where=f"rules.pricing={market.rules.pricing}",
+            remedy="Use Pricing.NODAL, or clear the market with offers as they are (`clear_dso`).",
+        )
+    require_convex(market)
+
+
+def best_response(
+    market: BalancingMarket,
+    bsp: str,
+    *,
+    grid: LinDistFlow,
+    reformulation: Reformulation | None = None,
+    relinearise: int = 1,
+    solver: SolverOptions | None = None,
+) -> Expected:
+    """Solve (10) for one BSP; the certificate is in the answer, and is not required to hold.
+
+    See `bid_strategically` for the parameters.
+    """
+    own, data = market.bids.of(bsp), market.bids.data
+    truthful = clear_dso(
+        market.with_bids(data.assign(price=data.price.where(~own, data.cost))), grid=grid, solver=solver
+    ).require()
+    led = _bilevel(market, own, truthful.losses, truthful, reformulation, solver)
+    for _ in range(relinearise if grid.loss_passes else 0):
+        losses = _losses_at(market, led.values, grid)
+        led = _bilevel(market, own, losses, truthful, reformulation, solver)
+    return led
+
+
 def _bilevel(
     market: BalancingMarket,
     own: xr.DataArray,
@@ -178,49 +215,59 @@ def _bilevel(
     truthful: DsoClearing,
     reformulation: Reformulation | None,
     solver: SolverOptions | None,
-) -> tuple[Expected, float]:
-    """Solve (10) with the DSO's clearing as the follower; return what it leads to, and the check of (11)."""
+) -> Expected:
+    """Solve (10) with the DSO's clearing as the follower."""
     import linopy
 
     with linopy.options as options:
         options.set_value(semantics="v1")
         problem = leader_problem(market, own, losses, truthful, screening=(solver or SolverOptions()).screening)
         answer = bilevel.solve(problem.mpec, reformulation, options=solver)
-    answer.certificate.require()
-    expected = Expected(problem.read(answer), answer, problem.unlimited)
-    margin = _margin(market, expected.values)
-    profit = float((bare(own) * margin * expected.values.activation * bare(market.duration)).sum())
-    return expected, abs(profit - answer.objective)
+    values = problem.read(answer)
+    profit = float(profit_of(market, own, values).sum())
+    return Expected(values, answer, problem.unlimited, truthful, abs(profit - answer.objective))
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the leader expects: values by label, the bilevel solution, and where no limit can count."""
+    """What a leader expects; made by `best_response`.
+
+    Attributes
+    ----------
+    values : Dataset
+        Of `LeaderProblem.read`.
+    answer : Solution
+        The bilevel solution.
+    unlimited : DataArray (feeder, period)
+        Where no limit can count.
+    truthful : DsoClearing
+        The clearing with the leader at its cost.
+    revenue_gap : float
+        The check of (11) [EUR].
+    """
 
     values: xr.Dataset
     answer: Solution
     unlimited: xr.DataArray
+    truthful: DsoClearing
+    revenue_gap: float
 
 
-def paid_price(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
-    """Return λ + τ κ at the bus of every bid: what one MWh of it is paid, or pays.
+def profit_of(market: BalancingMarket, own: xr.DataArray, values: xr.Dataset) -> xr.DataArray:
+    """Return payment less own cost of some bids, (feeder, period) [EUR].
 
     Parameters
     ----------
     market : BalancingMarket
-        The bids.
-    prices : Dataset
-        ``nodal_price, reactive_price (bus, period)``.
-
-    Returns
-    -------
-    DataArray (bid, period)
-        EUR/MWh.
+        Bids and rules.
+    own : bool DataArray (bid)
+        Whose profit.
+    values : Dataset
+        ``activation (bid, period)``, ``nodal_price, reactive_price (bus, period)``: expected or cleared.
     """
-    data = market.bids.data
-    at = xr.DataArray(data.bid_node.values, dims=BID, coords={BID: data.indexes[BID]})
-    active, reactive = (bare(prices[name]).sel({BUS: at}).drop_vars(BUS) for name in ("nodal_price", "reactive_price"))
-    return active + bare(data.reactive_ratio) * reactive.fillna(0.0)
+    # (10)  Δ Σ_own (σ (λ + τκ) a − σ c a)                                                [EUR]
+    per_bid = bare(own) * _margin(market, values) * bare(values.activation)
+    return per_feeder(per_bid, market) * bare(market.duration)
 
 
 def _margin(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
@@ -228,11 +275,27 @@ def _margin(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
     return bare(market.bids.sign) * (paid_price(market, prices) - bare(market.bids.data.cost))
 
 
-def _offers(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, tick: float) -> xr.DataArray:
+def offers_of(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, tick: float) -> xr.DataArray:
     """Choose, among equally good offers, those that say most.
 
     Stationarity of a bid leaves its price free on one side: an accepted bid may be
     offered at anything up to what it is paid, a rejected one at anything dearer.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        Bids and rules.
+    own : bool DataArray (bid)
+        The leader's bids.
+    expected : Dataset
+        What it expects.
+    tick : float
+        See `bid_strategically`.
+
+    Returns
+    -------
+    DataArray (bid, period)
+        EUR/MWh, within floor and cap; the rivals' prices as they are.
     """
     data, sign = market.bids.data, bare(market.bids.sign)
     paid = paid_price(market, expected)
@@ -248,7 +311,10 @@ def _offers(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, ti
     # a loss taken in part, to move the price, must not become a loss taken whole
     step = step.where((room >= -NEGLIGIBLE) | whole, -tick)
     chosen = (paid - sign * step).where(accepted, expected.offer.where(withheld, bare(data.cost)))
-    return chosen.where(bare(own), bare(data.price)).transpose(BID, PERIOD)
+    # what a resource holds together is not paid its own price: its offers are those of the optimum
+    chosen = chosen.where(~held_by_resources(market), expected.offer)
+    offers = chosen.where(bare(own), bare(data.price)).transpose(BID, PERIOD)
+    return offers.clip(market.rules.price_floor, market.rules.price_cap)
 
 
 def _losses_at(market: BalancingMarket, expected: xr.Dataset, grid: LinDistFlow) -> LossTerms:

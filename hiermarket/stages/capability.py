@@ -16,6 +16,8 @@ from hiermarket.stages.corners import BROKEN
 from hiermarket.stages.forwarding_methods import ForwardingMethod, Individual, MaximumRegulation, OfferCurve, SafeBox
 from hiermarket.stages.largest_box import Volumes
 from hiermarket.stages.offer_curve import offer_curves
+from hiermarket.stages.resource_box import forwardable
+from hiermarket.stages.resource_safety import uncoupled
 from hiermarket.stages.safe_volumes import alone, boxes, unfiltered
 
 if TYPE_CHECKING:
@@ -79,6 +81,9 @@ def forward(
 
     Raises
     ------
+    ModelError
+        By another method than `SafeBox` and `MaximumRegulation`, where bids have minimum volumes or
+        their resources hold them together.
     SolveError
         When a block has no optimum (volumes of 0 are always feasible, so this tells of
         numerical trouble).
@@ -89,7 +94,11 @@ def forward(
     breaks (where lost load was priced) admits nothing that makes it worse.
     """
     chosen, options = method or SafeBox(), solver or SolverOptions()
-    most = left_over(market, clearing, undo=chosen.undo)
+    left = left_over(market, clearing, undo=chosen.undo)
+    if isinstance(chosen, SafeBox | MaximumRegulation):
+        most = forwardable(market, bare(clearing.flat.activation.fillna(0.0)), left)
+    else:
+        market, most = uncoupled(market, f"Forwarding by {type(chosen).__name__}"), left
     steps: dict[str, xr.DataArray] = {}
     if isinstance(chosen, OfferCurve):
         curves = offer_curves(market, clearing, most, options)
@@ -100,7 +109,7 @@ def forward(
         found = boxes(market, clearing, most, chosen, options)
     else:
         found = unfiltered(market, clearing, most)
-    return forwarded_of(market, clearing, chosen, most, found, steps)
+    return forwarded_of(market, clearing, chosen, left, found, steps)
 
 
 def left_over(market: BalancingMarket, clearing: DsoClearing, *, undo: bool) -> Volumes:
@@ -116,7 +125,7 @@ def forwarded_of(
     market: BalancingMarket,
     clearing: DsoClearing,
     method: ForwardingMethod,
-    most: Volumes,
+    left: Volumes,
     found: Reach,
     steps: dict[str, xr.DataArray] | None = None,
 ) -> Forwarded:
@@ -128,7 +137,7 @@ def forwarded_of(
         What was cleared.
     method : ForwardingMethod
         How the volumes were found.
-    most : Volumes
+    left : Volumes
         What is left of every bid [MW].
     found : Reach
         What of it is forwarded.
@@ -136,7 +145,7 @@ def forwarded_of(
         Further arrays of the method.
     """
     data, volume = market.bids.data, found.volume
-    remaining, undo = most.own, most.back
+    remaining, undo = left.own, left.back
     flat = xr.Dataset(
         {
             "remaining": remaining,

@@ -8,8 +8,10 @@ import numpy as np
 import xarray as xr
 
 from hiermarket.labels import BID, BUS, DIRECTION, PERIOD, Direction
+from hiermarket.market.bids import MINIMUM
 from hiermarket.network.lindistflow import Injections, add_rows, add_state
 from hiermarket.schema import bare, direction_sign, positions
+from hiermarket.stages.resource_rows import add_resources
 
 if TYPE_CHECKING:
     import linopy
@@ -68,7 +70,7 @@ def add_recourse(model: linopy.Model, feeders: Feeders) -> None:
 def clearing_model(
     market: BalancingMarket, losses: LossTerms, scheduled_import: xr.DataArray, grid: LinDistFlow
 ) -> linopy.Model:
-    """Build the variables and rows (1)–(7) of the DSO's clearing, without an objective.
+    """Build the variables and rows (1)–(7), (37)–(42) of the DSO's clearing, without an objective.
 
     Parameters
     ----------
@@ -85,7 +87,7 @@ def clearing_model(
     -------
     linopy.Model
         Variables ``Bid-activation (bid, period)``, ``Interface-tbm (feeder, direction,
-        period)``, the grid's state and the recourse of `RECOURSE`.
+        period)``, the grid's state, the recourse of `RECOURSE`, and rows (37)–(42) of resources.
     """
     import linopy
 
@@ -98,6 +100,8 @@ def clearing_model(
     # (6)  0 ≤ a ≤ ā,  0 ≤ g ≤ Ḡ                                                            [MW]
     a = model.add_variables(lower=0, upper=bare(data.volume), name="Bid-activation")
     g = model.add_variables(lower=0, upper=bare(market.tbm.tbm_limit), name="Interface-tbm")
+    if not market.bids.is_divisible:
+        _add_minimum(model, market)
     add_recourse(model, feeders)
     unserved, spilled, shortage, surplus = (1 * model.variables[name] for name in RECOURSE)
 
@@ -116,7 +120,24 @@ def clearing_model(
         scheduled_import=scheduled_import,
     )
     add_rows(model, feeders, losses, injections, sides=grid.sides)
+    add_resources(model, market)
     return model
+
+
+def _add_minimum(model: linopy.Model, market: BalancingMarket) -> None:
+    """Add the decisions on bids that are taken with a minimum volume or not at all."""
+    data = market.bids.data
+    # only these bids have a decision, only where they have a minimum
+    held = (data[MINIMUM] > 0).any(PERIOD).values
+    at = {BID: data.indexes[BID][held]}
+    least, most = (bare(data[name]).sel(at) for name in (MINIMUM, "volume"))
+    mask = least > 0
+    a = model.variables["Bid-activation"].sel(at)
+    b = model.add_variables(binary=True, coords=[at[BID], market.periods], mask=mask, name="Bid-accepted")
+
+    # (43)  a̲ b ≤ a ≤ ā b,  b ∈ {0, 1}                                          every bid with a minimum   [MW]
+    model.add_constraints(a - least * b >= 0, mask=mask, name="Bid-at_least")
+    model.add_constraints(a - most * b <= 0, mask=mask, name="Bid-at_most")
 
 
 def clearing_cost(model: linopy.Model, market: BalancingMarket, price: xr.DataArray) -> linopy.LinearExpression:

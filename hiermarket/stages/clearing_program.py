@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from scipy.sparse import coo_array, csr_array
 
-from hiermarket.labels import BID, BUS, FEEDER, PERIOD
+from hiermarket.labels import BID, BUS, FEEDER, PERIOD, RESOURCE
 from hiermarket.network.lindistflow import loss_coefficients
 from hiermarket.network.losses import lossless
 from hiermarket.schema import bare, positions
@@ -142,16 +142,19 @@ def _cases(model: linopy.Model, market: BalancingMarket, columns: Ints) -> Ints:
     """Return the feeder and period of every column, as a position in a raveled (feeder, period) array."""
     names, bids = market.feeder_names, market.bids.data
     owner = {BUS: market.feeders.feeder_of, BID: pd.Series(bids.bid_feeder.values, index=bids.indexes[BID])}
+    if market.resources is not None:
+        owner[RESOURCE] = pd.Series(market.resources.data.resource_feeder.values, index=market.resources.labels)
     case = np.zeros(len(columns), dtype=np.int64)
     for name in model.variables:
         variable = model.variables[name]
-        dim = next(d for d in (FEEDER, BUS, BID) if d in variable.dims)
+        dim = next(d for d in (FEEDER, BUS, BID, RESOURCE) if d in variable.dims)
         labels = variable.labels.transpose(dim, ..., PERIOD)
         of = labels.indexes[dim]
         feeder = np.asarray(positions(names, of if dim == FEEDER else owner[dim].loc[of].to_numpy()))
         periods = len(market.periods)
         at = (feeder * periods).reshape(-1, *[1] * (labels.ndim - 1)) + np.arange(periods)
-        case[np.searchsorted(columns, labels.values)] = np.broadcast_to(at, labels.shape)
+        there = labels.values >= 0
+        case[np.searchsorted(columns, labels.values[there])] = np.broadcast_to(at, labels.shape)[there]
     return case
 
 

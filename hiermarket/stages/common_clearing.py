@@ -19,6 +19,7 @@ from hiermarket.stages.ac_check import ac_state, checked, injections, scheduled,
 from hiermarket.stages.clearing_model import BALANCES, RECOURSE, public
 from hiermarket.stages.common_program import CommonProgram, grid_bid_cost, read_common
 from hiermarket.stages.interface_balance import bid_factors, interface_need
+from hiermarket.stages.resource_safety import uncoupled
 from hiermarket.stages.tso_model import GRID_BUS, OF_GRID_BIDS, grid_buses, interface_buses, needs, tbm_bids
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def clear_common(
     the TBM counts, since the TSO itself decides the exchange. Ties: minimum cost, then
     minimum gross activation, then the order of the bids, local ones first.
     """
+    market = uncoupled(market, "The common clearing")
     grid, side, plan = grid or LinDistFlow(), market.tso_side, market.feeders.data
     terms = lossless(market.feeders) if losses is None else losses
     alone = linear_flow(market.feeders, lossless(market.feeders), bare(plan.p_scheduled), bare(plan.q_scheduled))

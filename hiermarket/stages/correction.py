@@ -15,6 +15,7 @@ from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.curve_program import curve_program, room_to_move
 from hiermarket.stages.interface import InterfaceOffers, interface_offers
 from hiermarket.stages.largest_box import Volumes
+from hiermarket.stages.resource_safety import uncoupled
 from hiermarket.stages.tso_clearing import clear_offers
 
 if TYPE_CHECKING:
@@ -33,7 +34,16 @@ EXCESS = 1e-6
 
 #: What the TSO's second clearing decides anew.
 BOUGHT: Final = frozenset(
-    ("grid_price", "grid_activation", "grid_unserved", "grid_spilled", "grid_status", "line_flow", "interface_price")
+    (
+        "grid_price",
+        "grid_activation",
+        "grid_unserved",
+        "grid_spilled",
+        "grid_status",
+        "line_flow",
+        "interface_price",
+        "uniform_price",
+    )
 )
 
 
@@ -77,7 +87,7 @@ def correct(
     carries, at the least cost of the feeder's own bids; all of them may move, up and down. A
     feeder within its limits is left as it was cleared.
     """
-    options = solver or SolverOptions()
+    market, options = uncoupled(market, "The corrective scheme"), solver or SolverOptions()
     left = (bare(forwarded.flat[name]).transpose(BID, PERIOD) for name in ("remaining", "remaining_undo"))
     most = Volumes(*left)
     room = room_to_move(market, clearing, most, options)
@@ -136,7 +146,7 @@ def _repair(
     lowest, highest = (curve.solve(wanted, price=price, bids=False).x[curve.y] for price in (-1.0, 1.0))
     # (17)  min Σ π (U − D)   s.t.  y as near to what was cleared as the grid carries
     nearest = np.clip(asked, np.minimum(np.nan_to_num(lowest), 0.0), np.maximum(np.nan_to_num(highest), 0.0))
-    answers = curve.solve(wanted, between=(nearest, nearest), ties=True)
+    answers = curve.at(wanted, nearest, ties=True)
     return np.where(repaired[room.feeder], curve.injected(answers.x), moved)
 
 

@@ -84,7 +84,7 @@ def curve_changes(
     if wanted.any():
         curve = curve_program(market, room, options)
         of_case = np.nan_to_num(price).ravel()[curve.case], delivery.ravel()[curve.case]
-        moved = curve.solve(wanted, between=(of_case[1], of_case[1]), ties=True)
+        moved = curve.at(wanted, of_case[1], ties=True)
         valued = curve.solve(wanted, price=of_case[0])
         solved = np.zeros_like(room.limited)
         solved.ravel()[curve.case[wanted]] = True

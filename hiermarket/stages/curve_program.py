@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 
+#: Room around a given y [MW], a tenth of the LP's tolerance: an end of the curve can be infeasible by rounding.
+SLACK = 1e-8
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Room:
     """How far the bids of all feeders can move from what was cleared; made by `room_to_move`.
@@ -176,6 +180,10 @@ class CurveProgram:
         program = replace(known, cost=cost, lower=lower, upper=upper)
         answers = self.solver.solve(program, wanted=wanted, then=self.ranks if ties else ())
         return answers.require("The offer curve", self.names.__getitem__)
+
+    def at(self, wanted: NDArray[np.bool_], y: Floats, *, ties: bool = False) -> BlockAnswers:
+        """Minimise the cost of the bids at a given delivery y (k,) [MW]; see `solve`."""
+        return self.solve(wanted, between=(y - SLACK, y + SLACK), ties=ties)
 
     def injected(self, x: Floats) -> Floats:
         """Return U − D of every bid, (bid, period) [MW]: 0 where nothing can move, NaN where it was not solved."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from hiermarket.labels import BID, DIRECTION, FEEDER, Direction
+from hiermarket.market.rules import Pricing
+from hiermarket.network.linear_flow import eliminate
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze
 from hiermarket.solving.blocks import Work
@@ -15,6 +17,7 @@ from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, checked, injections
 from hiermarket.stages.curve_activation import curve_changes
 from hiermarket.stages.forwarding_methods import OfferCurve
+from hiermarket.stages.interface_balance import bid_factors
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
@@ -76,7 +79,8 @@ def disaggregate(
     if forwarded is not None and isinstance(forwarded.method, OfferCurve):
         change, price, work = curve_changes(market, clearing, forwarded, cleared, solver or SolverOptions())
     else:
-        change, price = (array.sel({BID: before.indexes[BID]}) for array in _changes(cleared, clearing))
+        change, price = (array.sel({BID: before.indexes[BID]}) for array in _changes(cleared))
+    price = _by_rule(market, clearing, cleared, price)
     after = before + change.fillna(0.0)
     recourse = clearing.recourse.fillna(0.0)
     state = ac_state(market, *injections(market, after, recourse))
@@ -105,14 +109,26 @@ def disaggregate(
     return Disaggregation(flat=freeze(describe(flat.assign_coords(coords))), work=work)
 
 
-def _changes(cleared: TsoClearing, clearing: DsoClearing) -> tuple[xr.DataArray, xr.DataArray]:
+def _changes(cleared: TsoClearing) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the change of every bid [MW] and what one MWh of it is paid [EUR/MWh], of bids forwarded singly."""
     flat = cleared.flat
     hung = xr.DataArray(flat["bid_feeder"].values, dims=BID, coords={BID: flat.indexes[BID]})
     # λ^T (φ_1 + τ φ_2): one MW of the bid is so many at the interface                       [EUR/MWh]
     price = bare(flat["interface_price"]).sel({FEEDER: hung}).drop_vars(FEEDER) * bare(flat["interface_factor"])
-    if "repaired" in flat:
-        # a repair is paid as bid
-        as_bid = bare(flat["repaired"]).sel({FEEDER: hung}).drop_vars(FEEDER)
-        price = price.where(~as_bid, bare(clearing.flat["price"]))
     return bare(flat["change"]), price
+
+
+def _by_rule(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing, nodal: xr.DataArray) -> xr.DataArray:
+    """Return what one MWh of every bid's change is paid under the pricing rule [EUR/MWh]; a repair is paid as bid."""
+    own, price = bare(clearing.flat["price"]).sel({BID: nodal.indexes[BID]}), nodal
+    if market.rules.pricing is Pricing.PAY_AS_BID:
+        return own
+    if market.rules.pricing is Pricing.UNIFORM:
+        # λ^U (φ_1 + τ φ_2): one price for what arrives at the interface                     [EUR/MWh]
+        grid = eliminate(market.feeders, clearing.losses)
+        price = bare(cleared.flat["uniform_price"]) * bid_factors(market, grid.factors())
+    if "repaired" not in cleared.flat:
+        return price
+    hung = xr.DataArray(market.bids.data["bid_feeder"].values, dims=BID, coords={BID: market.bids.data.indexes[BID]})
+    repaired = bare(cleared.flat["repaired"]).sel({FEEDER: hung}).drop_vars(FEEDER)
+    return price.where(~repaired, own)

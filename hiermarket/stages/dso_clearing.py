@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+from scipy.sparse import coo_array
 
 from hiermarket.errors import MarketWarning, some_labels
 from hiermarket.labels import BID, BUS, DIRECTION, FEEDER, PERIOD, Direction
@@ -23,6 +24,8 @@ from hiermarket.stages.ac_check import ac_state, checked, injections, scheduled,
 from hiermarket.stages.clearing_model import BALANCES, RECOURSE, public
 from hiermarket.stages.clearing_program import ClearingProgram, read_clearing
 from hiermarket.stages.dso_screening import ScreenedFeeders, clear_feeders_by_merit_order, is_affordable, root_prices
+from hiermarket.stages.integer_decisions import relaxed, solve_whole, untrue_clearing
+from hiermarket.stages.resource_check import make_whole, resource_results
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -140,6 +143,7 @@ def clear_dso(
         terms = linearise(market.feeders, _state_to_linearise(market, values, p, q), grid.losses)
         values = passes.clear(terms, imports)
     flat = _with_ac_check(market, _without_schedule(market, values, unknown), imports)
+    flat = flat.assign(resource_results(market, flat.activation) | make_whole(market, flat))
     return DsoClearing(flat=freeze(describe(flat)), losses=terms, scheduled_import=imports, grid=grid, work=passes.work)
 
 
@@ -184,11 +188,11 @@ class _Passes:
         built = self._built
         program = built.at(losses, imports)
         if self._blocks is None:
-            self._blocks = BlockSolver(program, self._solver)
+            self._blocks = BlockSolver(relaxed(program), self._solver)
         blocks = self._blocks
         asked = np.zeros(blocks.count, dtype=bool)
         asked[blocks.of_column[wanted.values.ravel()[built.case]]] = True
-        answers = blocks.solve(program, wanted=asked, then=built.ranks)
+        answers = solve_whole(program, blocks, asked, built.ranks, untrue_clearing(market, built))
         self.work += answers.work
         write_back(built.model, program, answers.x, answers.dual, float(np.nansum(answers.objective)))
         codes = np.array([STATUS[outcome] for outcome in answers.outcome], dtype=np.int8)
@@ -216,6 +220,14 @@ def _unlimited(built: ClearingProgram, program: Program, answers: BlockAnswers, 
         # the case of a row is that of any of its columns
         first = program.matrix.indices[program.matrix.indptr[at]]
         np.logical_or.at(limited, case[first], np.abs(answers.dual[at]) > ZERO)
+    for name in model.constraints:
+        if not name.startswith(("Resource-", "Bid-")):
+            continue
+        # such a row may hold several periods
+        known = model.constraints[name].labels.values.ravel()
+        at = np.searchsorted(program.rows, known[known >= 0])
+        entries = coo_array(program.matrix[at, :])
+        np.logical_or.at(limited, case[entries.col], np.abs(answers.dual[at][entries.row]) > ZERO)
     return like.copy(data=~limited.reshape(like.shape))
 
 

@@ -15,6 +15,7 @@ from hiermarket.schema import bare, positions
 from hiermarket.stages.ac_check import injections
 from hiermarket.stages.interface_balance import bid_factors, interface_need
 from hiermarket.stages.merit_order import LEAST_FACTOR, NO_VOLUME, Offers, merit_order, price_of
+from hiermarket.stages.resource_check import kept_by_all, whole_feeders
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
@@ -139,7 +140,7 @@ def clear_feeders_by_merit_order(
     (19)–(21) of docs/model.md. Without (4) and (5), and with no recourse, the state drops out of
     (8) and one balance is left for each feeder and period. Its optimum is one of (8) where
     the state that it leaves keeps every limit and no recourse is worth its price anywhere: a
-    relaxation whose optimum is feasible.
+    relaxation whose optimum is feasible. The same holds for what resources allow over all periods.
     """
     with np.errstate(all="ignore"):  # beyond the collapse of a grid nothing is finite, and nothing decided
         return _stacked(market, losses, scheduled_import, grid)
@@ -172,7 +173,8 @@ def _stacked(
     # (20)  λ_n = φ_n,1 λ_root,  κ_n = φ_n,2 λ_root                            [EUR/MWh]
     prices = root_price[linear.feeder] * stacks.factor
     affordable = is_affordable(prices, linear.roots, market.rules.value_of_lost_load)
-    decided = (stacked & finite).reshape(shape[:2]) & kept & affordable
+    decided = (stacked & finite).reshape(shape[:2]) & kept & affordable & kept_by_all(market, activation)
+    decided = whole_feeders(market, decided)
     for flow in (state.p, state.q):
         flow[linear.roots] = np.nan
     on_bus = {

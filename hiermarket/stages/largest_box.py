@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +12,10 @@ from scipy.sparse import csr_array
 
 from hiermarket.labels import BID, FEEDER, PERIOD, Direction
 from hiermarket.schema import bare, positions
-from hiermarket.solving.blocks import Work, solve_blocks
+from hiermarket.solving.blocks import BlockSolver, Work, solve_blocks
 from hiermarket.solving.program import program_of, write_back
 from hiermarket.solving.sparse_rows import labelled
+from hiermarket.stages.integer_decisions import relaxed, solve_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.network.limits import LimitRows, Sites
     from hiermarket.solving.solver import SolverOptions
+    from hiermarket.stages.resource_box import ResourceBox
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -79,6 +82,8 @@ class CountingRows:
         Coefficients of U and D at each site.
     room : array (row,)
         Right-hand sides.
+    resources : ResourceBox or None
+        Limits of resources, over all periods.
     """
 
     kind: NDArray[np.str_]
@@ -88,12 +93,13 @@ class CountingRows:
     up: Floats
     down: Floats
     room: Floats
+    resources: ResourceBox | None = None
 
     def cases(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         """Return (feeder, period): where there is any."""
         found = np.zeros(shape, dtype=bool)
         found[self.feeder, self.period] = True
-        return found
+        return found if self.resources is None else found | self.resources.cases
 
     def entries(self, feeder: Ints) -> tuple[Ints, Ints]:
         """Return row and bid of every entry: each row has all bids of its feeder.
@@ -163,10 +169,11 @@ def counting_rows(
     return CountingRows(kind, bus, owner[bus], period, up, down, room)
 
 
-def together(parts: list[CountingRows]) -> CountingRows:
-    """Put the rows of several linearisations one behind the other."""
+def together(parts: list[CountingRows], resources: ResourceBox | None = None) -> CountingRows:
+    """Put the rows of several linearisations one behind the other, and those of resources beside them."""
     names = ("kind", "bus", "feeder", "period", "up", "down", "room")
-    return CountingRows(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return CountingRows(**arrays, resources=resources)
 
 
 def largest(
@@ -223,15 +230,26 @@ def largest(
         if not variables:
             return most, screened
         labels = {name: variable.labels.transpose(BID, PERIOD).values for name, variable in variables.items()}
-        where = _row_labels(market, rows)
-        taken = labelled(model, _matrix(market, rows, who, labels, owner), np.zeros(len(rows.room)), where)
-        # (12), (13)  Σ c U + c' D ≤ h                                      ∀ limits that count   [p.u.², MVA]
-        model.add_constraints(taken <= xr.DataArray(rows.room, coords=where.coords, dims=where.dims), name="Limit")
+        if len(rows.room):
+            where = _row_labels(market, rows)
+            taken = labelled(model, _matrix(market, rows, who, labels, owner), np.zeros(len(rows.room)), where)
+            # (12), (13)  Σ c U + c' D ≤ h                                      ∀ limits that count   [p.u.², MVA]
+            model.add_constraints(taken <= xr.DataArray(rows.room, coords=where.coords, dims=where.dims), name="Limit")
+        box = rows.resources
+        if box is not None:
+            box.add_rows(model, labels)
         # (12), (13)  max Σ (U + D)                                                      [MW]
         whole = [(1 * variable).sum() for variable in variables.values()]
         model.add_objective(whole[0] if len(whole) == 1 else whole[0] + whole[1], sense="max")
         program = program_of(model)
-        answers = solve_blocks(program, options, then=_cheapest_first(labels, market, price, program.columns))
+        then = _cheapest_first(labels, market, price, program.columns)
+        if box is None:
+            answers = solve_blocks(program, options, then=then)
+        else:
+            then.append(_earliest_first(labels, program.columns))
+            blocks = BlockSolver(relaxed(program), options)
+            untrue = partial(box.is_untrue, program.columns, model, labels)
+            answers = solve_whole(program, blocks, np.ones(blocks.count, dtype=bool), then, untrue)
         of_column = answers.block_of_column
         answers.require(
             "The forwardable capability", lambda block: _name(block, labels, market, program.columns, of_column)
@@ -287,6 +305,15 @@ def _cheapest_first(
         by_price[at] = cost.transpose(BID, PERIOD).values[bid, t]
         by_order[at] = place[bid]
     return [by_price, by_order]
+
+
+def _earliest_first(labels: dict[str, Ints], columns: Ints) -> Floats:
+    """Further cost by column: of one bid's volumes in periods that hang together, the earlier one first."""
+    cost = np.zeros(len(columns))
+    for label in labels.values():
+        bid, t = np.nonzero(label >= 0)
+        cost[np.searchsorted(columns, label[bid, t])] = np.sqrt(1.0 + t)
+    return cost
 
 
 def _name(block: int, labels: dict[str, Ints], market: BalancingMarket, columns: Ints, of_column: Ints) -> str:

@@ -17,6 +17,8 @@ from hiermarket.schema import bare
 from hiermarket.stages.ac_check import injections
 from hiermarket.stages.clearing_model import BALANCES, RECOURSE, clearing_cost, clearing_model, public
 from hiermarket.stages.interface_balance import interface_need
+from hiermarket.stages.resource_rows import own_states
+from hiermarket.stages.resource_safety import feeders_of, held_by_resources
 from hiermarket.stages.single_price import add_stack, stack_cost, unlimited
 
 if TYPE_CHECKING:
@@ -130,23 +132,28 @@ def leader_problem(
     """
     import linopy
 
+    held = held_by_resources(market)
+    whole = market if bool(held.any()) else market.without_resources()
     grid = eliminate(market.feeders, losses)
     imports = truthful.scheduled_import
     with np.errstate(all="ignore"):  # beyond the collapse nothing is finite, and nothing unlimited
         need = interface_need(market, grid, imports)
         free = unlimited(market, grid, losses, need, sides=truthful.grid.sides) & screening
-    model, limited, parts = linopy.Model(sparse=True), None, []
+    # what resources hold together is one problem over all periods
+    free = free & ~free.copy(data=feeders_of(market, held))
+    model, limited, parts, states = linopy.Model(sparse=True), None, [], []
     if not bool(free.all()):
         # feeders × periods: also what is unlimited, where its feeder and its period have others that are not
         names, periods = (~free).any(PERIOD), (~free).any(FEEDER)
         free = free & ~(names & periods)
-        limited = market.of_feeders(list(names.indexes[FEEDER][names.values])).of_periods(np.flatnonzero(periods))
+        limited = whole.of_feeders(list(names.indexes[FEEDER][names.values])).of_periods(np.flatnonzero(periods))
         at = {FEEDER: limited.feeder_names, PERIOD: limited.periods}
         model = clearing_model(limited, _terms_of(losses, limited), imports.sel(at), truthful.grid)
         mine = own.sel({BID: limited.bids.data.indexes[BID]})
         # (8)  the leader's bids at its offer price, all others at their own
         cost = clearing_cost(model, limited, bare(limited.bids.data.price).where(~mine, 0.0))
         parts.append(_Part("Bid", limited, cost, mine, None))
+        states = [model.variables[name].sel(at).sum() for name, at in own_states(limited, mine).items()]
     if bool(free.any()):
         add_stack(model, market, grid, need, free)
         owner = xr.DataArray(market.bids.data.bid_feeder.values, dims=BID, coords={BID: own.indexes[BID]})
@@ -159,7 +166,10 @@ def leader_problem(
     mpec = bilevel.kkt(model, bilevel.Follower(variables=followers, constraints=rows, cost=cost))
     balances = [name for name in (*BALANCES, "Stack-balance") if name in mpec.dual]
     # (11)  Σ_own Δ σ (λ + τκ) a, exactly linear
-    paid = bilevel.dual_times_primal(mpec, dual=balances, primal=_sum([offers.sold for offers in led]))
+    paid = bilevel.dual_times_primal(
+        mpec, dual=balances, primal=_sum([offers.sold for offers in led]),
+        states=_sum(states) if states else None,
+    )  # fmt: skip
     # (10)  max  payment − Σ_own Δ σ c a                                                  [EUR]
     return LeaderProblem(market, mpec.maximise(paid - _sum([offers.cost for offers in led])), free, limited, grid)
 

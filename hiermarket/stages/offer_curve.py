@@ -175,9 +175,10 @@ def _parametric(curve: CurveProgram, periods: int) -> tuple[_Steps, tuple[Floats
     # how far the interface moves, and what the ends and the middle cost
     furthest = [curve.solve(every, price=price, bids=False) for price in (1.0, -1.0)]
     highest, lowest = np.maximum(furthest[0].x[curve.y], 0.0), np.minimum(furthest[1].x[curve.y], 0.0)
-    ends = [curve.solve(every, between=(at, at)) for at in (highest, lowest)]
+    ends = [curve.at(every, y) for y in (highest, lowest)]
+    highest, lowest = np.maximum(ends[0].x[curve.y], 0.0), np.minimum(ends[1].x[curve.y], 0.0)
     high, low = (np.maximum(sign * curve.injected(end.x), 0.0) for sign, end in zip((1.0, -1.0), ends, strict=True))
-    middle = curve.solve(every, between=(nothing, nothing))
+    middle = curve.at(every, nothing)
     work = sum((answers.work for answers in (*furthest, *ends, middle)), start=Work())
     corners = zip(lowest, ends[1].objective, middle.objective, highest, ends[0].objective, strict=True)
     waiting = [[(lo, v_lo, 0.0, v_0), (0.0, v_0, hi, v_hi)] for lo, v_lo, v_0, hi, v_hi in corners]

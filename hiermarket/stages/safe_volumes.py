@@ -17,6 +17,7 @@ from hiermarket.stages.corners import BROKEN, Corner, Reach, both_corners, broke
 from hiermarket.stages.forwarding_methods import MaximumRegulation, SafeBox
 from hiermarket.stages.interface_balance import bid_factors
 from hiermarket.stages.largest_box import ROUNDING, CountingRows, Volumes, counting_rows, largest, together
+from hiermarket.stages.resource_box import resource_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def boxes(
         work += of_pass
         volume, changed = volume.replaced(moving, new)
         # where nothing moves any more, the limits were linearised at these corners already
-        moving = moving if number == 0 else changed
+        moving = moving if number == 0 or (len(changed) and market.resources is not None) else changed
         if not len(moving):
             break
     if len(moving):
@@ -157,12 +158,12 @@ def counting(part: Part, around: list[Corner], method: SafeBox | MaximumRegulati
     market, who, sides = part.market, part.who, part.clearing.grid.sides
     high, low = (a.transpose(BID, PERIOD).values for a in part.most.extremes(bare(market.bids.sign)))
     owner = positions(market.feeder_names, market.feeders.feeder_of.to_numpy())
-    found = []
+    found, every_point = [], isinstance(method, SafeBox)
     for number, corner in enumerate(around):
         injected = who.total(corner.extra.transpose(BID, PERIOD).values)
         limits = limit_rows(market.feeders, corner.losses, corner.state, who, injected, sides=sides)
         # (12) looks at each direction by itself: up at the upper corner, down at the lower one
         directions = tuple(Direction) if len(around) == 1 else (tuple(Direction)[number],)
-        box = isinstance(method, SafeBox)
-        found.append(counting_rows(limits, who, owner, (high, low), None if box else directions, least=least))
-    return together(found)
+        found.append(counting_rows(limits, who, owner, (high, low), None if every_point else directions, least=least))
+    box = resource_box(market, bare(part.clearing.flat.activation), part.most, every_point=every_point)
+    return together(found, box)

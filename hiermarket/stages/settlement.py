@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from hiermarket.labels import BID, BSP, BUS, DIRECTION, FEEDER, PERIOD
+from hiermarket.market.rules import ImbalancePricing, Pricing
 from hiermarket.nomenclature import describe
 from hiermarket.schema import bare, direction_sign, freeze, positions
 from hiermarket.stages.accounts import (
@@ -26,20 +27,22 @@ from hiermarket.stages.accounts import (
     sums,
     together,
 )
-from hiermarket.stages.bidding import paid_price
+from hiermarket.stages.congestion import cost_of_losses
+from hiermarket.stages.paid_prices import dual_price, grid_paid_price, imbalance_price, paid_price, shortfall
 from hiermarket.stages.tso_model import GRID_BID, GRID_BUS, TBM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.market.rules import MarketRules
     from hiermarket.market.tso_side import TsoSide
     from hiermarket.solving.program import Floats
     from hiermarket.stages.disaggregation import Disaggregation
     from hiermarket.stages.dso_clearing import DsoClearing
     from hiermarket.stages.tso_clearing import TsoClearing
 
-TSO = of_kind(Kind.TSO)
+TSO, PRICING = of_kind(Kind.TSO), of_kind(Kind.PRICING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +156,10 @@ def settle_feeders(
     dso, payers, losses = ([of_feeder(kind, name) for name in names] for kind in (Kind.DSO, Kind.PAYERS, Kind.LOSSES))
     providers = [Account(bsp_account(name), Kind.BSP) for name in bsps]
 
-    # Δ σ (λ + τκ) a                                                                    [EUR]
+    # Δ σ p a,  p by the pricing rule                                                   [EUR]
     activation = bare(clearing.flat["activation"]).sel({BID: data.indexes[BID]})
-    received = _by(BID, bare(market.bids.sign) * paid_price(market, clearing.flat) * activation) * duration
+    supplied, paid = bare(market.bids.sign) * activation, paid_price(market, clearing.flat)
+    received = _by(BID, paid * supplied) * duration
     activated = sums(received, feeder, len(names))
     earned = sums(received, bsp, len(bsps))
     if bsps:
@@ -164,12 +168,20 @@ def settle_feeders(
     bought, exchange = _exchanged(market, clearing)
     book.book(Item.TBM_ENERGY, [*dso, TSO], np.concatenate([-bought, bought.sum(axis=0, keepdims=True)]))
 
-    charged, back = _of_buses(market, clearing)
+    charged, back, penalty = imbalance_payments(market, clearing.flat)
     book.book(Item.IMBALANCE, [*payers, *dso], np.concatenate([-charged, charged]))
     book.book(Item.NOT_SERVED, [*dso, *payers], np.concatenate([-back, back]))
+    if market.rules.imbalance_pricing is ImbalancePricing.DUAL:
+        kept = of_kind(Kind.DUAL)
+        book.book(Item.DUAL, [*payers, kept], np.concatenate([-penalty, penalty.sum(axis=0, keepdims=True)]))
     rent = charged - back - activated - bought
-    book.book(Item.LOSSES, [*dso, *losses], np.concatenate([-rent, rent]))
+    lost = cost_of_losses(market, clearing, rent)
+    nodal = market.rules.pricing is Pricing.NODAL
+    left, whose = (Item.CONGESTION, losses) if nodal else (Item.PRICING, [PRICING] * len(names))
+    book.book(Item.LOSSES, [*dso, *losses], np.concatenate([-lost, lost]))
+    book.book(left, [*dso, *whose], np.concatenate([lost - rent, rent - lost]))
 
+    # Δ σ p z                                                                           [EUR]
     changed = _by(BID, change_payment(market, disaggregation))
     forwarded = sums(changed, bsp, len(bsps))
     if bsps:
@@ -177,10 +189,20 @@ def settle_feeders(
     price = _by(FEEDER, cleared.flat["interface_price"].sel({FEEDER: names}))
     worth = np.nan_to_num(price * exchange * duration, nan=0.0).sum(axis=0)
     book.pay(Item.DIFFERENCE, TSO, of_kind(Kind.DIFFERENCE), bought.sum(axis=0) - worth)
-    book.pay(Item.RENT, TSO, of_kind(Kind.RENT), worth - forwarded.sum(axis=0))
+    item, account = rent_of_tso(market.rules)
+    book.pay(item, TSO, account, worth - forwarded.sum(axis=0))
+
+    final = bare(disaggregation.flat["final_activation"]).sel({BID: data.indexes[BID]}).fillna(0.0)
+    if bsps and market.rules.pricing is Pricing.UNIFORM:
+        change, price_of_change = final - activation.fillna(0.0), _change_price(market, disaggregation)
+        moved = bare(market.bids.sign) * change
+        short = shortfall(market.rules, bare(data.price), paid, supplied.fillna(0.0))
+        short = short + shortfall(market.rules, bare(data.price), price_of_change, moved).fillna(0.0)
+        uplift = sums(_by(BID, short) * duration, bsp, len(bsps))
+        book.book(Item.UPLIFT, [PRICING, *providers], np.concatenate([-uplift.sum(axis=0, keepdims=True), uplift]))
+        earned = earned + uplift
 
     # Δ σ c (a + z)                                                                     [EUR]
-    final = bare(disaggregation.flat["final_activation"]).sel({BID: data.indexes[BID]}).fillna(0.0)
     spent = sums(_by(BID, bare(market.bids.sign) * bare(data["cost"]) * final) * duration, bsp, len(bsps))
     profit = xr.DataArray(
         earned + forwarded - spent,
@@ -205,18 +227,38 @@ def _exchanged(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, 
     return _by(FEEDER, energy), _by(FEEDER, (direction * volume).sum(DIRECTION))
 
 
-def _of_buses(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, Floats]:
-    """Return what imbalance pays and what it gets back for energy not served, (feeder, period) [EUR]."""
-    flat, duration = clearing.flat, bare(market.duration)
-    price, reactive = bare(flat["nodal_price"]), bare(flat["reactive_price"]).fillna(0.0)
+def imbalance_payments(market: BalancingMarket, flat: xr.Dataset) -> tuple[Floats, Floats, Floats]:
+    """Return what imbalance pays, gets back for energy not served, and pays more with dual prices.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        Imbalance and rules.
+    flat : Dataset
+        ``nodal_price, reactive_price, unserved, spilled, reactive_shortage, reactive_surplus
+        (bus, period)``.
+
+    Returns
+    -------
+    three arrays (feeder, period)
+        EUR.
+    """
+    duration = bare(market.duration)
+    price = imbalance_price(market, flat)
     lost = bare(flat["unserved"]) - bare(flat["spilled"])
-    lost_reactive = (bare(flat["reactive_shortage"]) - bare(flat["reactive_surplus"])).fillna(0.0)
     owner = positions(market.feeder_names, market.feeders.feeder_of.loc[price[BUS].values].to_numpy())
-    # Δ λ I;  Δ [ λ (s⁺ − s⁻) + κ (z⁺ − z⁻) ]                                           [EUR]
+    dual = dual_price(market.rules, price, market.imbalance, market.tbm["tbm_price"])
+    # Δ p I;  Δ [ p (s⁺ − s⁻) + κ (z⁺ − z⁻) ];  Δ (p_dual − p) I                         [EUR]
     charged = duration * price * market.imbalance
-    back = duration * (price * lost + reactive * lost_reactive)
+    back = duration * price * lost
+    if market.rules.pricing is Pricing.NODAL:
+        reactive = bare(flat["reactive_price"]).fillna(0.0)
+        lost_reactive = (bare(flat["reactive_shortage"]) - bare(flat["reactive_surplus"])).fillna(0.0)
+        back = back + duration * reactive * lost_reactive
+    penalty = duration * (dual - price) * market.imbalance
     count = len(market.feeder_names)
-    return sums(_by(BUS, charged), owner, count), sums(_by(BUS, back), owner, count)
+    found = [sums(_by(BUS, amount), owner, count) for amount in (charged, back, penalty)]
+    return found[0], found[1], found[2]
 
 
 def settle_grid(side: TsoSide, cleared: TsoClearing) -> Settlement:
@@ -238,23 +280,37 @@ def settle_grid(side: TsoSide, cleared: TsoClearing) -> Settlement:
     book, payers = Book(side.periods), of_kind(Kind.GRID_PAYERS)
     price = flat["grid_price"].transpose(GRID_BUS, PERIOD)
     at = positions(price.indexes[GRID_BUS], offers.data["bid_bus"].values)
-    # Δ σ λ^T y                                                                         [EUR]
-    supplied = offers.sign.values[:, None] * price.values[at] * _by(GRID_BID, flat["grid_activation"]) * duration
-    by_provider = sums(supplied, positions(pd.Index(offers.bsps), offers.data["bid_bsp"].values), len(offers.bsps))
+    # Δ σ p y,  p by the pricing rule                                                   [EUR]
+    sign, rules, activated = offers.sign.values[:, None], side.rules, _by(GRID_BID, flat["grid_activation"])
+    at_bus = grid_paid_price(side, cleared)
+    bid_price = _by(BID, offers.data["price"])
+    paid = bid_price if rules.pricing is Pricing.PAY_AS_BID else at_bus[at]
+    provider = positions(pd.Index(offers.bsps), offers.data["bid_bsp"].values)
+    by_provider = sums(sign * paid * activated * duration, provider, len(offers.bsps))
     accounts = [Account(TBM if name == TBM else f"{Kind.PROVIDER} {name}", Kind.PROVIDER) for name in offers.bsps]
     total = by_provider.sum(axis=0)
     if accounts:
         book.book(Item.GRID_ACTIVATION, [TSO, *accounts], np.concatenate([-total[None], by_provider]))
+    if accounts and rules.pricing is Pricing.UNIFORM:
+        # (34)  Δ max(0, σ (π − p) y)                                                      [EUR]
+        short = np.maximum(sign * (bid_price - paid) * np.nan_to_num(activated), 0.0)
+        uplift = sums(short * duration, provider, len(offers.bsps))
+        book.book(Item.UPLIFT, [PRICING, *accounts], np.concatenate([-uplift.sum(axis=0)[None], uplift]))
     own = side.transmission.imbalance
     charged = np.zeros(len(duration))
     if own is not None:
-        of_bus = price.values[positions(price.indexes[GRID_BUS], own[BUS].values)]
-        charged = np.nan_to_num(of_bus * _by(BUS, own) * duration, nan=0.0).sum(axis=0)
+        of_bus = own.copy(data=at_bus[positions(price.indexes[GRID_BUS], own[BUS].values)])
+        charged = np.nan_to_num(_by(BUS, of_bus * own) * duration, nan=0.0).sum(axis=0)
+        if rules.imbalance_pricing is ImbalancePricing.DUAL:
+            dual = dual_price(rules, of_bus, own, side.tbm["tbm_price"])
+            penalty = np.nan_to_num(_by(BUS, (dual - of_bus) * own) * duration, nan=0.0).sum(axis=0)
+            book.pay(Item.DUAL, payers, of_kind(Kind.DUAL), penalty)
     lost = _by(GRID_BUS, flat["grid_unserved"] - flat["grid_spilled"])
-    back = np.nan_to_num(price.values * lost * duration, nan=0.0).sum(axis=0)
+    back = np.nan_to_num(at_bus * lost * duration, nan=0.0).sum(axis=0)
     book.pay(Item.GRID_IMBALANCE, payers, TSO, charged)
     book.pay(Item.GRID_NOT_SERVED, TSO, payers, back)
-    book.pay(Item.RENT, TSO, of_kind(Kind.RENT), charged - back - total)
+    item, account = rent_of_tso(rules)
+    book.pay(item, TSO, account, charged - back - total)
     nobody = xr.DataArray(
         np.zeros((0, len(duration))),
         dims=(BSP, PERIOD),
@@ -263,11 +319,20 @@ def settle_grid(side: TsoSide, cleared: TsoClearing) -> Settlement:
     return Settlement(freeze(describe(xr.Dataset({"payment": book.array(), "profit": nobody}))))
 
 
+def rent_of_tso(rules: MarketRules) -> tuple[Item, Account]:
+    """Return what the TSO collects above what it pays is called, and whose it is."""
+    if rules.pricing is Pricing.NODAL:
+        return Item.RENT, of_kind(Kind.RENT)
+    return Item.PRICING, PRICING
+
+
 def change_payment(market: BalancingMarket, disaggregation: Disaggregation) -> xr.DataArray:
     """Return what every bid receives for its change, (bid, period) [EUR]: σ z times what one MWh is paid, Δ."""
-    data = market.bids.data
-    change, price = (
-        bare(disaggregation.flat[name]).sel({BID: data.indexes[BID]}) for name in ("change", "change_price")
-    )
-    # Δ σ λ z                                                                           [EUR]
-    return (bare(market.duration) * bare(market.bids.sign) * price * change).transpose(BID, PERIOD)
+    change = bare(disaggregation.flat["change"]).sel({BID: market.bids.data.indexes[BID]})
+    # Δ σ p z                                                                           [EUR]
+    paid = _change_price(market, disaggregation)
+    return (bare(market.duration) * bare(market.bids.sign) * paid * change).transpose(BID, PERIOD)
+
+
+def _change_price(market: BalancingMarket, disaggregation: Disaggregation) -> xr.DataArray:
+    return bare(disaggregation.flat["change_price"]).sel({BID: market.bids.data.indexes[BID]})

@@ -15,6 +15,7 @@ from hiermarket.schema import BID_COORDS, Labelled, freeze, positions
 from hiermarket.solving.blocks import Work
 from hiermarket.solving.solver import Outcome, SolverOptions, failure
 from hiermarket.stages.interface import InterfaceOffers, exchange_offers, interface_offers
+from hiermarket.stages.paid_prices import uniform_price
 from hiermarket.stages.tso_model import (
     GRID_BID,
     GRID_BUS,
@@ -47,8 +48,8 @@ class TsoClearing(Labelled):
 
     Arrays: ``change, interface_factor`` (bid), ``need, grid_price, grid_unserved, grid_spilled``
     (grid_bus), ``grid_activation`` (grid_bid), ``line_flow`` (line), ``interface_price,
-    cleared_delivery`` (feeder), ``grid_status``; each by period, units as in the
-    nomenclature.
+    cleared_delivery`` (feeder), ``uniform_price, grid_status``; each by period, units as in
+    the nomenclature.
 
     Attributes
     ----------
@@ -210,4 +211,7 @@ def _labelled(values: dict[str, Floats], side: TsoSide, offers: InterfaceOffers,
         **{name: (LINE, values[name]) for name in ("line_flow",) if name in values},
     }
     arrays = {name: ((dim, PERIOD), array) for name, (dim, array) in found.items()}
-    return xr.Dataset(arrays, coords=coords).assign(grid_status=(PERIOD, values["grid_status"]))
+    mean = uniform_price(values["grid_price"], need.transpose(BUS, PERIOD).values)
+    return xr.Dataset(arrays, coords=coords).assign(
+        uniform_price=(PERIOD, mean), grid_status=(PERIOD, values["grid_status"])
+    )

@@ -13,6 +13,7 @@ import xarray as xr
 
 from hiermarket.labels import BUS, PERIOD
 from hiermarket.market.balancing_market import BalancingMarket, Transmission
+from hiermarket.market.resources import Resources
 from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeders import Feeders
 from hiermarket.study.digest import digest, digest_of_file
@@ -43,6 +44,7 @@ class KeptMarket:
             tbm=tbm.drop_attrs(deep=False),
             rules=MarketRules(**json.loads(tbm.attrs["rules"])),
             transmission=Transmission(),
+            resources=Resources(read_group(self.path, "resources")) if int(tbm.attrs.get("resources", 0)) else None,
         )
 
 
@@ -58,12 +60,15 @@ def keep_market(market: BalancingMarket, path: Path, made_of: str) -> KeptMarket
     made_of : str
         Fingerprint of what the arrays were made of.
     """
-    rules = {"rules": json.dumps(dataclasses.asdict(market.rules))}
+    table = market.resources
+    rules = {"rules": json.dumps(dataclasses.asdict(market.rules)), "resources": int(table is not None)}
     groups = {
         "feeders": market.feeders.data.assign(imbalance=market.imbalance),
         "bids": market.bids.data,
         "tbm": market.tbm.assign_attrs(rules),
     }
+    if table is not None:
+        groups["resources"] = table.data
     sidecar = path.with_suffix(KEY)
     sidecar.unlink(missing_ok=True)
     write_part(groups, path)

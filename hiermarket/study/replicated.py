@@ -161,8 +161,9 @@ class Copies:
 def _case(name: str, periods: int | None) -> BalancingMarket:
     """Return a case of one feeder, stretched."""
     base = load_case(name)
-    if len(base.feeder_names) != 1:
-        raise_together([Fault("replicated case", name, "a case of one feeder", "Choose another case.")])
+    if len(base.feeder_names) != 1 or base.resources is not None:
+        expected = "a case of one feeder, without a table of resources"
+        raise_together([Fault("replicated case", name, expected, "Choose another case.")])
     return base if periods is None or periods == len(base.periods) else stretched(base, periods)
 
 

@@ -126,7 +126,7 @@ class MarketSource:
     def fingerprint(self, names: Sequence[str]) -> str:
         """Return a digest of the arrays of these feeders."""
         part = local(self.market.of_feeders(names))
-        return digest(part.feeders.data, part.bids.data, part.imbalance, part.tbm, part.rules)
+        return digest(part.feeders.data, part.bids.data, part.imbalance, part.tbm, part.rules, part.resources)
 
     def parcel(self, names: Sequence[str], kept: Path) -> InMemory:
         """Return the arrays of these feeders."""

@@ -170,3 +170,19 @@ def test_no_bids(table):
     found = bids(table.iloc[:0], PERIODS)
     assert found.bsps == []
     assert found.data.sizes == {"bid": 0, "period": 3}
+
+
+def test_minimum_volumes(table):
+    assert "minimum" not in bids(table, PERIODS).data
+    assert bids(table, PERIODS).is_divisible
+    whole = bids(table.assign(all_or_nothing=[True] * 3 + [False] * 2), PERIODS)
+    assert whole.data.minimum.values.tolist() == [[0.2, 0.3, 0.4], [0.0, 0.0, 0.0]]
+    assert not whole.is_divisible
+    assert bids(table.assign(minimum=0.1), PERIODS).data.minimum.values.tolist() == [[0.1] * 3, [0.1, 0.1, 0.0]]
+
+
+def test_faults_of_minimum_volumes(table):
+    assert [f.where for f in faults_of(table.assign(minimum=0.1, all_or_nothing=True))] == ["bids"]
+    assert [f.where for f in faults_of(table.assign(all_or_nothing="yes"))] == ["bids.all_or_nothing"]
+    for wrong in (0.25, -0.1, np.nan):
+        assert [f.where.split(" at ")[0] for f in faults_of(table.assign(minimum=wrong))] == ["bids.minimum"]

@@ -8,6 +8,7 @@ import pytest
 from hiermarket.errors import DataError
 from hiermarket.network.feeders import combine
 from hiermarket.network.from_pypsa import feeder_from_pypsa, grid_from_pypsa
+from hiermarket.network.grid import Susceptance
 from hiermarket.network.power_flow import power_flow
 
 HOURS = pd.date_range("2026-01-01", periods=3, freq="h")
@@ -339,3 +340,27 @@ def test_grid_checks_reactances(shipped):
     n.lines.loc["1-2", "x"] = 0.0
     (fault,) = faults_of_grid(n)
     assert fault.where == "grid.susceptance at (line=1-2)"
+
+
+def test_grid_susceptances(shipped):
+    n = shipped["ieee14"]
+    by_series = grid_from_pypsa(n, susceptance=Susceptance.SERIES).data.susceptance
+    # 1-2: r 0.01938, x 0.05917; 4-7: x 0.20912 with a tap that does not count; per unit on 100 MVA
+    assert by_series.sel(line="1-2").item() == pytest.approx(100 * 0.05917 / (0.01938**2 + 0.05917**2))
+    assert by_series.sel(line="4-7").item() == pytest.approx(100 / 0.20912)
+    assert grid_from_pypsa(n).data.susceptance.sel(line="4-7").item() == pytest.approx(100 / 0.20912 / 0.978)
+
+
+def test_grid_angles_limit_flows(shipped):
+    n = shipped["ieee14"].copy()
+    n.lines.loc["1-2", "v_ang_max"] = 2.0
+    n.lines.loc["1-5", "v_ang_max"] = 90.0
+    n.transformers.loc["4-7", "v_ang_max"] = 1.0
+    limit = grid_from_pypsa(n).data.s_max
+    assert limit.sel(line="1-2").item() == pytest.approx(100 / 0.05917 * np.radians(2.0))
+    assert limit.sel(line="4-7").item() == pytest.approx(100 / 0.20912 / 0.978 * np.radians(1.0))
+    # the rating is the tighter one
+    assert limit.sel(line="1-5").item() == grid_from_pypsa(shipped["ieee14"]).data.s_max.sel(line="1-5").item()
+    n.lines.loc["1-2", "v_ang_max"] = np.nan
+    (fault,) = faults_of_grid(n)
+    assert (fault.where, fault.remedy) == ("grid, lines 1-2", "Check v_ang_max.")

@@ -103,7 +103,18 @@ def test_rating(apparent, expected):
 def test_every_network_has_its_source():
     sources = (FOLDER / "SOURCES.md").read_text(encoding="utf-8")
     for file in FOLDER.glob("*.nc"):
-        assert f"## {file.stem} " in sources
+        assert f"## {file.stem} " in sources or f"| `{file.stem}`" in sources or f", `{file.stem}` |" in sources
+
+
+@pytest.mark.parametrize("case", ["5_pjm", "24_ieee_rts"])
+def test_the_script_gives_the_shipped_cases_of_pglib(case):
+    built = runpy.run_path(str(FOLDER / "build_pglib.py"))["case_network"](case)
+    shipped = load_network(f"pglib_{case}")
+    for kind in ("Bus", "Line", "Transformer", "Load", "Generator", "ShuntImpedance"):
+        columns = shipped.c[kind].static.columns
+        pd.testing.assert_frame_equal(
+            built.c[kind].static[columns], shipped.c[kind].static, check_dtype=False, check_index_type=False
+        )
 
 
 def test_unknown_name():

@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README, BILEVEL, STUDIES = ROOT / "README.md", ROOT / "docs" / "bilevel.md", ROOT / "docs" / "studies.md"
 UNCERTAINTY = ROOT / "docs" / "uncertainty.md"
+SCHEMES = ROOT / "docs" / "schemes.md"
 
 _BLOCK = re.compile(
     r"^(?P<skip><!--\s*not run:.*-->\s*\n)?```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```\s*$", re.MULTILINE | re.DOTALL
@@ -57,7 +58,7 @@ def running(page: Path) -> list[Block]:
     return found
 
 
-@pytest.mark.parametrize("page", [README, BILEVEL, STUDIES, UNCERTAINTY], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, BILEVEL, STUDIES, UNCERTAINTY, SCHEMES], ids=lambda page: page.name)
 def test_python_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     if page == BILEVEL:
         pytest.importorskip("pyscipopt")
@@ -72,7 +73,11 @@ def test_python_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_console_blocks(tmp_path: Path):
     typed = [
-        c for block in running(README) if block.language in {"console", "bash", "sh", "shell"} for c in commands(block)
+        c
+        for page in (README, SCHEMES)
+        for block in running(page)
+        if block.language in {"console", "bash", "sh", "shell"}
+        for c in commands(block)
     ]
     assert typed, "README.md shows no `hiermarket` command"
     for command in typed:

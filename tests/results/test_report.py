@@ -11,7 +11,7 @@ from rich.table import Table
 
 from hiermarket.market.cases import load_case
 from hiermarket.network.losses import LinDistFlow
-from hiermarket.results.report import Outcome, comparison, outcome, report
+from hiermarket.results.report import Outcome, behaviour_table, outcome, report
 from hiermarket.results.table import MOST_ROWS, Column, figure, span, table, texts
 from hiermarket.stages.coordination import Chain, Options, Truthful, run_chain
 from hiermarket.stages.forwarding_methods import SafeBox
@@ -189,9 +189,9 @@ def test_outcome_without_a_leader(m33: Chain):
     assert found.certified is None
 
 
-def test_comparison(m33: Chain):
+def test_behaviours_side_by_side(m33: Chain):
     led = replace(outcome(m33), leader="A", at_cost=4.6, expected=5.0, leading=4.9, saving=math.nan, certified=False)
-    built = comparison({"all truthful": outcome(m33), "A leads": led, "B leads": "The clearing is infeasible."})
+    built = behaviour_table({"all truthful": outcome(m33), "A leads": led, "B leads": "The clearing is infeasible."})
     found = {row[0]: row[1:] for row in texts(built)}
     assert found["all truthful"][:4] == ["-", "-", "-", "-"]
     assert found["all truthful"][-1] == "-"

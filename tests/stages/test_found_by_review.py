@@ -11,7 +11,7 @@ import hiermarket as hm
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.power_flow import power_flow, violations
 from hiermarket.stages.ac_check import injections
-from hiermarket.stages.bidding import paid_price
+from hiermarket.stages.paid_prices import paid_price
 from tests.random_markets import random_market
 
 LOSSLESS = hm.LinDistFlow(loss_passes=0)

@@ -1,6 +1,7 @@
 """The offer curve is the value function of the feeder: by hand, by LPs of its own, and back to the bids."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hiermarket.errors import MarketWarning
 from hiermarket.market.balancing_market import balancing_market
 from hiermarket.market.cases import load_case
 from hiermarket.market.rules import MarketRules
@@ -193,6 +195,18 @@ def test_prices_rise_outward(seed, undo):
             # from the least delivery to the most
             slopes = np.array([*down[::-1], *up])
             assert (np.diff(slopes) > -1e-4 * (1 + abs(slopes[1:]))).all()
+
+
+def test_an_end_of_the_curve_that_a_hot_start_calls_infeasible():
+    """A room of 2e-16 beside the end: with y fixed exactly there, the LP was infeasible by rounding."""
+    market = random_market(20220, count=4, periods=3, transmission=True)
+    price = market.tbm.tbm_price.copy(data=np.full_like(market.tbm.tbm_price, 25.0))
+    tbm = market.tbm.assign(tbm_price=price, tbm_limit=xr.full_like(market.tbm.tbm_limit, np.inf))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MarketWarning)
+        market = dataclasses.replace(market, tbm=tbm)
+    forwarded = forward(market, clear_dso(market, grid=LOSSLESS), method=OfferCurve())
+    assert forwarded.flat.step_volume.sum() > 1.0
 
 
 # back to the bids

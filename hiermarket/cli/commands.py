@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import shlex
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiermarket.errors import HiermarketError, MarketWarning
+from hiermarket.cli.terminal import Stopwatch, consoles, plain_words
+from hiermarket.errors import HiermarketError
+from hiermarket.stages.forwarding_methods import Forwarding
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.status import Status
 
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.stages.coordination import Behaviour, Chain, Options
 
-#: Columns of tables that go to a file or a pipe [characters].
-FILE_WIDTH = 120
-
 #: Options of `run` that only a study has, and that only a case has: a study has them in its file.
 OF_A_STUDY = ("workers", "scheduler", "fresh")
-OF_A_CASE = ("leader", "truthful", "as_bid", "forwarding", "undo", "loss_passes", "pictures", "compare")
+OF_A_CASE = ("leader", "truthful", "as_bid", "forwarding", "undo", "loss_passes", "pictures", "behaviours")
 
 #: What a shell gets from a command that was stopped by Ctrl-C.
 STOPPED = 130
@@ -39,18 +30,6 @@ app = typer.Typer(
     help="Hierarchical TSO-DSO balancing markets.", no_args_is_help=True, add_completion=False,
     pretty_exceptions_enable=False,
 )  # fmt: skip
-
-
-class Forwarding(StrEnum):
-    """How the DSO finds what it forwards, as written on the command line."""
-
-    SAFE_BOX = "safe-box"
-    MAXIMUM_REGULATION = "maximum-regulation"
-
-
-def main() -> None:
-    """Run the command line."""
-    app()
 
 
 @app.callback(invoke_without_command=True)
@@ -78,8 +57,8 @@ def cases() -> None:
 @app.command()
 def example(folder: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)]) -> None:
     """Write a small study of three feeders, in files: networks, tables and study.toml."""
-    out, progress = _consoles()
-    with _plain_words(progress):
+    out, progress = consoles()
+    with plain_words(progress):
         from hiermarket.study.example import write_example
 
         file = write_example(folder)
@@ -110,10 +89,10 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
         Path | None, typer.Option(help="Folder for the results.", show_default="this one; of a study, as in its file")
     ] = None,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Write three pictures.")] = True,
-    compare: Annotated[
+    behaviours: Annotated[
         bool | None,
         typer.Option(
-            "--compare/--no-compare", help="Run every other behaviour too.", show_default="with two BSPs or more"
+            "--behaviours/--no-behaviours", help="Run every other behaviour too.", show_default="with two BSPs or more"
         ),
     ] = None,
     workers: Annotated[
@@ -135,8 +114,8 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
         return
     if sum([leader is not None, truthful, as_bid]) > 1:
         raise typer.BadParameter("give only one of --leader, --truthful and --as-bid")
-    out, progress = _consoles()
-    with _plain_words(progress):
+    out, progress = consoles()
+    with plain_words(progress):
         from hiermarket.market.cases import load_case
         from hiermarket.results.report import report
         from hiermarket.stages.coordination import AsBid, OneLeader, Truthful
@@ -153,8 +132,8 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
             out.print(table, "")
         for path in _write(chain, case, output or Path(), pictures=pictures):
             out.print(f"Written: {path}", highlight=False, soft_wrap=True)
-        if compare if compare is not None else len(market.bids.bsps) > 1:
-            _compare(chain, market, clock, out)
+        if behaviours if behaviours is not None else len(market.bids.bsps) > 1:
+            _behaviours(chain, market, clock, out)
 
 
 def _refuse_folder(case: str) -> None:
@@ -186,8 +165,8 @@ def _run_study(file: Path, output: Path | None, workers: int | None, scheduler: 
     """Run a study, here or on a cluster, and say what came of it."""
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("give only one of --workers and --scheduler")
-    out, progress = _consoles()
-    with _plain_words(progress):
+    out, progress = consoles()
+    with plain_words(progress):
         from hiermarket.study.cluster import cluster_for
         from hiermarket.study.progress_bar import shown
         from hiermarket.study.report import study_report
@@ -227,87 +206,14 @@ def largest_bsp(market: BalancingMarket) -> str:
     return max(market.bids.bsps, key=lambda bsp: float(offered.values[market.bids.of(bsp).values].sum()))
 
 
-@dataclass(slots=True)
-class Stopwatch:
-    """Says what is being done, and how long what is done has taken.
-
-    Parameters
-    ----------
-    console : Console
-        Where to; a terminal shows the running step too.
-    """
-
-    console: Console
-    _status: Status | None = field(default=None, init=False)
-    _step: str = field(default="", init=False)
-    _start: float = field(default=0.0, init=False)
-
-    def __call__(self, step: str) -> None:
-        """End the running step and begin another."""
-        self._end()
-        self._step, self._start = step, time.perf_counter()
-        if self._status is not None:
-            self._status.update(f"{step} …")
-
-    @contextmanager
-    def running(self, words: str) -> Iterator[None]:
-        """Time everything that is done inside, in steps where they are told."""
-        self.console.print(words, style="bold", highlight=False)
-        began = time.perf_counter()
-        with self.console.status(f"{words} …") as status:
-            self._status = status
-            try:
-                yield
-                self._end()
-            finally:
-                self._status, self._step = None, ""
-        self.console.print(f"  done in {time.perf_counter() - began:.1f} s", highlight=False)
-
-    def _end(self) -> None:
-        if self._step:
-            took = time.perf_counter() - self._start
-            self.console.print(f"  {self._step:<16} {took:6.1f} s", highlight=False)
-        self._step = ""
-
-
-def _consoles() -> tuple[Console, Console]:
-    """Return the consoles for results and for progress."""
-    from rich.console import Console
-
-    # a file or a pipe has no width of its own
-    width = None if Console().is_terminal or "COLUMNS" in os.environ else FILE_WIDTH
-    return Console(width=width), Console(stderr=True)
-
-
-@contextmanager
-def _plain_words(console: Console) -> Iterator[None]:
-    """End with the message of an error of the package, and show its warnings as notes."""
-    logging.getLogger("pypsa").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        usual = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *rest: object) -> None:
-            if issubclass(category, MarketWarning):
-                console.print(f"Note: {message}", style="yellow", markup=False, highlight=False)
-            else:
-                usual(message, category, *rest)  # type: ignore[arg-type]  # passed on as they came
-
-        warnings.filterwarnings("default", category=MarketWarning)
-        warnings.showwarning = show  # type: ignore[assignment]  # the rest of its parameters are passed on
-        try:
-            yield
-        except (HiermarketError, OSError) as error:
-            console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(1) from None
-
-
 def _options(behaviour: Behaviour, forwarding: Forwarding, loss_passes: int, *, undo: bool) -> Options:
     from hiermarket.network.losses import LinDistFlow
     from hiermarket.stages.coordination import Options
-    from hiermarket.stages.forwarding_methods import MaximumRegulation, SafeBox
 
-    kind = SafeBox if forwarding is Forwarding.SAFE_BOX else MaximumRegulation
-    return Options(behaviour=behaviour, forwarding=kind(undo=undo), grid=LinDistFlow(loss_passes=loss_passes))
+    grid = LinDistFlow(loss_passes=loss_passes)
+    # without the word, as the method has it
+    method = forwarding.method(undo=True if undo else None)
+    return Options(behaviour=behaviour, forwarding=method, grid=grid)
 
 
 def _chain(market: BalancingMarket, options: Options, clock: Stopwatch) -> Chain:
@@ -352,9 +258,9 @@ def _write(chain: Chain, case: str, folder: Path, *, pictures: bool) -> list[Pat
     return written
 
 
-def _compare(chain: Chain, market: BalancingMarket, clock: Stopwatch, out: Console) -> None:
+def _behaviours(chain: Chain, market: BalancingMarket, clock: Stopwatch, out: Console) -> None:
     """Run every other behaviour of the market, and show them side by side."""
-    from hiermarket.results.report import Outcome, comparison, outcome
+    from hiermarket.results.report import Outcome, behaviour_table, outcome
     from hiermarket.stages.coordination import OneLeader, Truthful
 
     outcomes: dict[str, Outcome | str] = {}
@@ -369,4 +275,4 @@ def _compare(chain: Chain, market: BalancingMarket, clock: Stopwatch, out: Conso
             outcomes[_words(behaviour)] = outcome(_chain(market, replace(chain.options, behaviour=behaviour), clock))
         except HiermarketError as error:
             outcomes[_words(behaviour)] = str(error)
-    out.print(comparison(outcomes))
+    out.print(behaviour_table(outcomes))

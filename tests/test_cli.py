@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hiermarket.cli import FILE_WIDTH, app, largest_bsp
-from hiermarket.market.cases import load_case
+from hiermarket.market.cases import CASES, load_case
 from hiermarket.results.netcdf import read_results
 
 LOSSLESS = ["--loss-passes", "0"]
@@ -43,7 +43,8 @@ def test_as_a_module():
 
 def test_cases():
     done = typed("cases")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ieee33", "m33", "two_bus"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(CASES)
+    assert {"ieee33", "m33", "two_bus", "lind", "pglib_5_pjm"} <= set(CASES)
     assert "One period on two buses" in done.stdout
 
 
@@ -90,7 +91,7 @@ def test_options_reach_the_run(tmp_path: Path):
 def test_unknown_case():
     done = typed("run", "nowhere")
     assert done.exit_code == 1
-    assert "ieee33, m33, two_bus" in done.stderr
+    assert ", ".join(CASES) in " ".join(done.stderr.split())
     assert "Traceback" not in done.output
 
 

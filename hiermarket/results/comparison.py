@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from hiermarket.errors import DataError, Fault, SolveError, some_labels
+from hiermarket.errors import DataError, Fault, ModelError, SolveError, some_labels
 from hiermarket.labels import BID, BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD
 from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, lossless
@@ -158,7 +158,7 @@ def compare(
         began = time.perf_counter()
         try:
             found = scheme.coordinate(market, grid=grid or LinDistFlow(), solver=solver)
-        except SolveError as error:
+        except (SolveError, ModelError) as error:
             failures[scheme.name] = str(error)
             rows.append(None)
             continue

@@ -18,6 +18,15 @@ def two_bus():
     return hm.load_case("two_bus")
 
 
+class Unable:
+    """Another one, that cannot treat the market."""
+
+    name = "unable"
+
+    def coordinate(self, market, *, grid, solver):
+        raise hm.ModelError("No such market", where="here", remedy="Take another.")
+
+
 @pytest.fixture(scope="module")
 def found(two_bus):
     return hm.compare(two_bus, SCHEMES, grid=LOSSLESS)
@@ -81,10 +90,11 @@ def test_what_really_flows_is_paid_at_the_price_of_the_interface(found, two_bus)
 
 def test_a_scheme_without_a_result_sinks_no_other(two_bus):
     told = []
-    found = hm.compare(two_bus, [Hopeless(), hm.TsoOnly()], grid=LOSSLESS, progress=told.append)
-    assert told == ["hopeless", "TSO only"]
+    found = hm.compare(two_bus, [Hopeless(), Unable(), hm.TsoOnly()], grid=LOSSLESS, progress=told.append)
+    assert told == ["hopeless", "unable", "TSO only"]
     assert list(found.results) == ["TSO only"]
     assert "Nothing" in found.failures["hopeless"]
+    assert "No such market" in found.failures["unable"]
     assert np.isnan(found.data.system_cost.sel(scheme="hopeless"))
     assert found.data.system_cost.sel(scheme="TSO only").item() == pytest.approx(30.0)
     built = hm.scheme_table(found)

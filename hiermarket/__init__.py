@@ -71,13 +71,17 @@ if TYPE_CHECKING:
     from hiermarket.stages.capability import forward as forward
     from hiermarket.stages.common_box import forward_common as forward_common
     from hiermarket.stages.common_clearing import clear_common as clear_common
+    from hiermarket.stages.coordination import AllStrategic as AllStrategic
     from hiermarket.stages.coordination import AsBid as AsBid
     from hiermarket.stages.coordination import OneLeader as OneLeader
     from hiermarket.stages.coordination import Options as Options
     from hiermarket.stages.coordination import Truthful as Truthful
     from hiermarket.stages.correction import correct as correct
+    from hiermarket.stages.diagonalisation import GaussSeidel as GaussSeidel
+    from hiermarket.stages.diagonalisation import Jacobi as Jacobi
     from hiermarket.stages.disaggregation import disaggregate as disaggregate
     from hiermarket.stages.dso_clearing import clear_dso as clear_dso
+    from hiermarket.stages.equilibrium import find_equilibrium as find_equilibrium
     from hiermarket.stages.forwarding_methods import CommonBox as CommonBox
     from hiermarket.stages.forwarding_methods import Corrective as Corrective
     from hiermarket.stages.forwarding_methods import Individual as Individual
@@ -97,6 +101,8 @@ if TYPE_CHECKING:
     from hiermarket.stages.schemes import TsoOnly as TsoOnly
     from hiermarket.stages.settlement import settle as settle
     from hiermarket.stages.tso_clearing import clear_tso as clear_tso
+    from hiermarket.stages.two_stage import TwoStageClearing as TwoStageClearing
+    from hiermarket.stages.two_stage import clear_two_stage as clear_two_stage
     from hiermarket.study.cluster import local_cluster as local_cluster
     from hiermarket.study.network_files import NetworkFiles as NetworkFiles
     from hiermarket.study.network_files import TransmissionFiles as TransmissionFiles
@@ -112,6 +118,7 @@ if TYPE_CHECKING:
 
 #: Where each public name lives; "" stands for a package of this one.
 _HOME = {
+    "AllStrategic": "stages.coordination",
     "AsBid": "stages.coordination",
     "BalancingMarket": "market.balancing_market",
     "BatchesFailedError": "errors",
@@ -124,9 +131,11 @@ _HOME = {
     "EndLevel": "market.resources",
     "Fragmented": "stages.schemes",
     "Expectation": "stages.risk",
+    "GaussSeidel": "stages.diagonalisation",
     "HiermarketError": "errors",
     "ImbalancePricing": "market.rules",
     "Individual": "stages.forwarding_methods",
+    "Jacobi": "stages.diagonalisation",
     "LinDistFlow": "network.losses",
     "LocalOnly": "stages.schemes",
     "Losses": "network.losses",
@@ -159,6 +168,7 @@ _HOME = {
     "TransmissionFiles": "study.network_files",
     "Truthful": "stages.coordination",
     "TsoOnly": "stages.schemes",
+    "TwoStageClearing": "stages.two_stage",
     "Unfiltered": "stages.forwarding_methods",
     "balancing_market": "market.balancing_market",
     "behaviour_table": "results.report",
@@ -168,12 +178,14 @@ _HOME = {
     "clear_common": "stages.common_clearing",
     "clear_dso": "stages.dso_clearing",
     "clear_tso": "stages.tso_clearing",
+    "clear_two_stage": "stages.two_stage",
     "compare": "results.comparison",
     "correct": "stages.correction",
     "disaggregate": "stages.disaggregation",
     "dispatch_market": "market.dispatch",
     "energy_safe": "market.storage",
     "feeder_from_pypsa": "network.from_pypsa",
+    "find_equilibrium": "stages.equilibrium",
     "forward": "stages.capability",
     "generator_bids": "market.generator_bids",
     "forward_common": "stages.common_box",

@@ -94,6 +94,11 @@ _ROWS: Final = (
     Quantity("expected_profit", "", _FEEDER, "EUR", "Profit that the leader expects: payment less own cost"),
     Quantity("profit", "", ("bsp", PERIOD), "EUR", "Profit at the prices of the clearing: payment less own cost"),
     Quantity("tie_difference", "", _BID, "MW", "Activation by the tie rule less the one that the leader expects"),
+    # several strategic BSPs
+    Quantity("best_profit", "", ("bsp",), "EUR", "Profit of the BSP's best response to the offers of the others"),
+    Quantity("cleared_profit", "", ("bsp",), "EUR", "Profit of the BSP at the offers, cleared by the tie rule"),
+    Quantity("regret", "ρ", ("bsp",), "EUR", "What the BSP could gain by other offers: best less cleared profit"),
+    Quantity("ending", "", _FEEDER, "1", "How the rounds ended: 0 nobody moved, 1 cycle, 2 exhausted"),
     # forwarded capability
     Quantity("remaining", "r", _BID, "MW", "Volume left after the clearing of the distribution market"),
     Quantity("remaining_undo", "r^u", _BID, "MW", "Activated volume that could be undone"),
@@ -186,6 +191,7 @@ _ROWS: Final = (
     Quantity("seconds", "", ("scheme",), "s", "Time that the scheme took"),
     # scenarios
     Quantity("probability", "p", ("scenario",), "1", "Probability of the scenario"),
+    Quantity("scenario_cost", "c_s", ("scenario",), "EUR", "Cost of the scenario at bid prices, lost load included"),
     Quantity("expected_cost", "E", ("stage", "measure"), "EUR", "Expected cost of balancing with local bids"),
     Quantity("cvar_cost", "CVaR", ("stage", "measure"), "EUR", "Mean cost of the worst 1 − α of the scenarios"),
     Quantity("lowest_cost", "", ("stage", "measure"), "EUR", "Cost of the cheapest scenario"),

@@ -37,7 +37,8 @@ def result_tree(chain: Chain | ScenarioChain) -> xr.DataTree:
     -------
     DataTree
         Of a run in scenarios every array has the leading dimension ``scenario``, and a group
-        ``risk`` is added. Groups ``input, bidding`` (where somebody leads), ``clearing, forwarded, tso,
+        ``risk`` is added. Groups ``input, bidding`` (where somebody leads), ``equilibrium``
+        (where all do), ``clearing, forwarded, tso,
         disaggregation, settlement, baseline, indicators``. Dimensions and units as in the
         nomenclature; options, rules and versions are attributes of the root.
     """
@@ -56,6 +57,12 @@ def result_tree(chain: Chain | ScenarioChain) -> xr.DataTree:
     if chain.bidding:
         flat = flat_bidding(chain.bidding)
         groups["bidding"] = unstack(flat).assign_attrs(flat.attrs)
+    if chain.equilibrium is not None:
+        found = chain.equilibrium
+        groups["equilibrium"] = found.data.assign_attrs(
+            is_equilibrium=int(found.is_equilibrium), reason=found.reason, rounds=found.rounds,
+            price_of_anarchy=found.price_of_anarchy, payment_ratio=found.payment_ratio,
+        )  # fmt: skip
     return _tree(groups, chain.options, chain.market.rules)
 
 

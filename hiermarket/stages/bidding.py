@@ -275,7 +275,9 @@ def _margin(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
     return bare(market.bids.sign) * (paid_price(market, prices) - bare(market.bids.data.cost))
 
 
-def offers_of(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, tick: float) -> xr.DataArray:
+def offers_of(
+    market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, tick: float | xr.DataArray
+) -> xr.DataArray:
     """Choose, among equally good offers, those that say most.
 
     Stationarity of a bid leaves its price free on one side: an accepted bid may be
@@ -289,7 +291,7 @@ def offers_of(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, 
         The leader's bids.
     expected : Dataset
         What it expects.
-    tick : float
+    tick : float or DataArray (bid, period)
         See `bid_strategically`.
 
     Returns

@@ -125,7 +125,7 @@ def forwarded_of(
     market: BalancingMarket,
     clearing: DsoClearing,
     method: ForwardingMethod,
-    most: Volumes,
+    left: Volumes,
     found: Reach,
     steps: dict[str, xr.DataArray] | None = None,
 ) -> Forwarded:
@@ -137,7 +137,7 @@ def forwarded_of(
         What was cleared.
     method : ForwardingMethod
         How the volumes were found.
-    most : Volumes
+    left : Volumes
         What is left of every bid [MW].
     found : Reach
         What of it is forwarded.
@@ -145,7 +145,7 @@ def forwarded_of(
         Further arrays of the method.
     """
     data, volume = market.bids.data, found.volume
-    remaining, undo = most.own, most.back
+    remaining, undo = left.own, left.back
     flat = xr.Dataset(
         {
             "remaining": remaining,

@@ -58,7 +58,8 @@ def forward_common(
     Raises
     ------
     ModelError
-        When reactive ratios of bids differ between scenarios.
+        When reactive ratios of bids differ between scenarios, bids have minimum volumes, or their
+        resources hold them together.
     SolveError
         When a block has no optimum.
 
@@ -68,7 +69,7 @@ def forward_common(
     own corners, with the smallest remaining volume of every bid.
     """
     chosen, options = method or CommonBox(), solver or SolverOptions()
-    markets = {name: uncoupled(market.of(name), "Forwarding by CommonBox") for name in market.scenarios}
+    markets = one_by_one(market)
     first = next(iter(markets.values()))
     _require_one_ratio(markets)
     each = {name: left_over(markets[name], clearings[name], undo=chosen.undo) for name in markets}
@@ -107,6 +108,17 @@ def forward_common(
         )
         for name, part in parts.items()
     }
+
+
+def one_by_one(market: ScenarioMarket) -> dict[str, BalancingMarket]:
+    """Return the market of each scenario, in which every bid stands for itself.
+
+    Raises
+    ------
+    ModelError
+        Where bids have minimum volumes, or their resources hold them together.
+    """
+    return {name: uncoupled(market.of(name), "Forwarding by CommonBox") for name in market.scenarios}
 
 
 def _reach(part: Part, volume: Volumes, factor: xr.DataArray, counted: np.ndarray, work: Work) -> Reach:

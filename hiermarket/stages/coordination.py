@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hiermarket.errors import MarketWarning
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.stages.baseline import Baseline, tbm_alone
 from hiermarket.stages.bidding import StrategicBidding, bid_strategically
 from hiermarket.stages.capability import Forwarded, forward
 from hiermarket.stages.correction import correct
+from hiermarket.stages.diagonalisation import GaussSeidel, Method
 from hiermarket.stages.disaggregation import Disaggregation, disaggregate
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso
+from hiermarket.stages.equilibrium import Equilibrium, find_equilibrium
 from hiermarket.stages.forwarding_methods import Corrective, ForwardingMethod, SafeBox
 from hiermarket.stages.settlement import Settlement, settle
 from hiermarket.stages.tso_clearing import TsoClearing, clear_tso
@@ -46,7 +50,20 @@ class OneLeader:
     bsp: str
 
 
-Behaviour = Truthful | AsBid | OneLeader
+@dataclass(frozen=True, slots=True)
+class AllStrategic:
+    """Every BSP bids strategically: the offers of `find_equilibrium`, from the prices that the market's bids hold.
+
+    Parameters
+    ----------
+    method : GaussSeidel or Jacobi
+        How they are found, and ε.
+    """
+
+    method: Method = field(default_factory=GaussSeidel)
+
+
+Behaviour = Truthful | AsBid | OneLeader | AllStrategic
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +72,7 @@ class Options:
 
     Parameters
     ----------
-    behaviour : Truthful, AsBid or OneLeader
+    behaviour : Truthful, AsBid, OneLeader or AllStrategic
         How BSPs bid.
     forwarding : ForwardingMethod
         How the DSO finds what it forwards.
@@ -86,6 +103,8 @@ class Chain:
         The stages' results.
     options : Options
         How they were computed.
+    equilibrium : Equilibrium or None
+        The offers of all BSPs, and whether they are verified to be an equilibrium.
     """
 
     market: BalancingMarket
@@ -97,6 +116,7 @@ class Chain:
     settlement: Settlement
     baseline: Baseline
     options: Options
+    equilibrium: Equilibrium | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +127,7 @@ class LocalStages:
     bidding: tuple[StrategicBidding, ...]
     clearing: DsoClearing
     forwarded: Forwarded
+    equilibrium: Equilibrium | None = None
 
 
 #: The stages of a run, as they are reported to `progress`.
@@ -125,9 +146,16 @@ def local_stages(
     tell = progress or _silent
     tell(STAGES[0])
     bidding: tuple[StrategicBidding, ...] = ()
+    equilibrium: Equilibrium | None = None
     if isinstance(options.behaviour, OneLeader):
         led = bid_strategically(market, options.behaviour.bsp, grid=options.grid, solver=options.solver)
         bidding, market, clearing = (led,), led.market, led.clearing
+        tell(STAGES[1])
+    elif isinstance(options.behaviour, AllStrategic):
+        found = find_equilibrium(market, method=options.behaviour.method, grid=options.grid, solver=options.solver)
+        if not found.is_equilibrium:
+            warnings.warn(f"The offers are no verified equilibrium: {found.reason}", MarketWarning, stacklevel=2)
+        equilibrium, market, clearing = found, found.market, found.clearing
         tell(STAGES[1])
     else:
         market = market.truthful() if isinstance(options.behaviour, Truthful) else market
@@ -135,7 +163,7 @@ def local_stages(
         clearing = clear_dso(market, grid=options.grid, solver=options.solver)
     tell(STAGES[2])
     forwarded = forward(market, clearing, method=options.forwarding, solver=options.solver)
-    return LocalStages(market, bidding, clearing, forwarded)
+    return LocalStages(market, bidding, clearing, forwarded, equilibrium)
 
 
 def common_stages(
@@ -168,6 +196,7 @@ def common_stages(
         settlement=settlement,
         baseline=baseline,
         options=options,
+        equilibrium=local.equilibrium,
     )
 
 

@@ -14,7 +14,7 @@ from hiermarket.errors import DataError, Fault, meant, some_labels
 from hiermarket.labels import SCENARIO
 from hiermarket.schema import Labelled, freeze
 from hiermarket.stages.accounts import ACCOUNT, ITEM, accounts_of, in_order
-from hiermarket.stages.common_box import forward_common
+from hiermarket.stages.common_box import forward_common, one_by_one
 from hiermarket.stages.coordination import common_stages, local_stages
 from hiermarket.stages.forwarding_methods import CommonBox, Unfiltered
 from hiermarket.stages.settlement import Settlement
@@ -119,7 +119,7 @@ def run_scenarios(
 def _with_common_box(market: ScenarioMarket, options: Options, method: CommonBox) -> dict[str, Chain]:
     """Run every stage, with one box of volumes for all scenarios."""
     first = replace(options, forwarding=Unfiltered(undo=method.undo))
-    local = {name: local_stages(market.of(name), first) for name in market.scenarios}
+    local = {name: local_stages(one, first) for name, one in one_by_one(market).items()}
     bid = replace(market, markets={name: stages.market for name, stages in local.items()})
     clearings = {name: stages.clearing for name, stages in local.items()}
     found = forward_common(bid, clearings, method=method, solver=options.solver)

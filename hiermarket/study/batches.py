@@ -11,7 +11,7 @@ from hiermarket.errors import Fault, meant, some_labels
 from hiermarket.network.losses import LossTerms
 from hiermarket.schema import freeze, join_flat, raise_together
 from hiermarket.solving.blocks import Work
-from hiermarket.stages.coordination import AsBid, LocalStages, OneLeader, Options
+from hiermarket.stages.coordination import AllStrategic, AsBid, LocalStages, OneLeader, Options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,20 @@ def options_for(part: BalancingMarket, options: Options) -> Options:
         # the rivals of a leader bid what the market's bids hold
         return replace(options, behaviour=AsBid())
     return options
+
+
+def require_separable(options: Options) -> None:
+    """Refuse behaviours that are not computed batch by batch.
+
+    Raises
+    ------
+    DataError
+        When every BSP is strategic.
+    """
+    if isinstance(options.behaviour, AllStrategic):
+        remedy = "Run the market in memory, without a client: hm.run(market, options)."
+        expected = "Truthful, AsBid or OneLeader, where feeders are computed apart"
+        raise_together([Fault("options.behaviour", "AllStrategic", expected, remedy)])
 
 
 def require_leader(options: Options, bsps: Sequence[str]) -> None:

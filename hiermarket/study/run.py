@@ -9,7 +9,7 @@ from hiermarket.market.scenarios import ScenarioMarket
 from hiermarket.schema import raise_together
 from hiermarket.stages.coordination import Chain, LocalStages, Options, common_stages, local_stages, run_chain
 from hiermarket.stages.scenario_runs import ScenarioChain, run_scenarios
-from hiermarket.study.batches import join_stages, options_for, require_leader, split_market
+from hiermarket.study.batches import join_stages, options_for, require_leader, require_separable, split_market
 from hiermarket.study.study import Study
 from hiermarket.study.walk import run_study
 
@@ -90,7 +90,8 @@ def run(
     Raises
     ------
     DataError
-        With faults of the data of a study, and for a leader that bids in no feeder.
+        With faults of the data of a study, for a leader that bids in no feeder, and for `AllStrategic` in a
+        study or with a client.
     SolveError
         With feeder and period, when a stage of a market has no optimum. In a study these are
         told in the results.
@@ -131,6 +132,7 @@ def run(
         return run_scenarios(what, options, one)
     if client is None or len(what.feeder_names) == 1:
         return run_chain(what, options, progress=tell)
+    require_separable(options)
     require_leader(options, what.bids.bsps)
     parts = split_market(what)
     futures = [client.submit(_local, part, options_for(part, options), pure=False) for part in parts]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hiermarket.errors import BatchesFailedError, BatchFailure, HiermarketError, MarketWarning, some_labels
 from hiermarket.stages.coordination import OneLeader
-from hiermarket.study.batches import require_leader
+from hiermarket.study.batches import require_leader, require_separable
 from hiermarket.study.fan_out import fan_out
 from hiermarket.study.lock import locked
 from hiermarket.study.manifest import LED, WHOLE, Part, Phase, append, read_manifest
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 def run_study(study: Study, *, client: Client | None, tell: Callable[[Progress], None], fresh: bool) -> StudyResults:
     """Compute what is missing in the folder of a study; see `hiermarket.study.run.run`."""
+    require_separable(study.options)
     with ExitStack() as held:
         with usable(study.folder):
             study.folder.mkdir(parents=True, exist_ok=True)

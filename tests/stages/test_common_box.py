@@ -130,3 +130,11 @@ def test_other_reactive_ratios_are_refused():
     two = ScenarioMarket({"a": market, "b": other}, probabilities_of(None, ["a", "b"]))
     with pytest.raises(ModelError, match="reactive ratios"):
         forward_common(two, cleared(two, LOSSLESS))
+
+
+def test_minimum_volumes_are_refused():
+    market = random_market(1)
+    held = market.with_bids(market.bids.data.assign(minimum=market.bids.data.volume))
+    two = scenarios_of(held, 1.0, 0.5)
+    with pytest.raises(ModelError, match="CommonBox"):
+        hm.run(two, hm.Options(forwarding=hm.CommonBox()))

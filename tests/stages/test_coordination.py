@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hiermarket.errors import InfeasibleError
+from hiermarket.errors import DataError, InfeasibleError, MarketWarning
 from hiermarket.network.losses import LinDistFlow
+from hiermarket.results.results import result_tree
 from hiermarket.stages.capability import forward
-from hiermarket.stages.coordination import STAGES, AsBid, OneLeader, Options, Truthful, run_chain
+from hiermarket.stages.coordination import STAGES, AllStrategic, AsBid, OneLeader, Options, Truthful, run_chain
+from hiermarket.stages.diagonalisation import GaussSeidel
 from hiermarket.stages.forwarding_methods import SafeBox
 from hiermarket.stages.tso_clearing import clear_tso
+from hiermarket.study.batches import require_separable
 from tests.stages.conftest import LOSSLESS
 from tests.stages.test_dso_clearing import NO_VOLTAGE, with_an_impossible_feeder
 
@@ -42,6 +45,34 @@ def test_one_leader(m33_case):
     # A .15·30 + .10·26, B .10·20 + .15·18, C .05725·10
     assert profit.values.tolist() == pytest.approx([7.1, 4.7, 0.5725], abs=0.25 * tick)
     assert len(chain.bidding) == 1
+
+
+def test_all_strategic(m33_case):
+    # one round is too few to see that nobody gains: C has moved in it
+    method = GaussSeidel(most_rounds=1, tolerance=0.05)
+    options = Options(behaviour=AllStrategic(method), grid=LOSSLESS)
+    chain = run_chain(m33_case, options)
+    # C's move to 60 is the equilibrium already, and the regrets at its offers show it
+    assert chain.equilibrium.is_equilibrium
+    np.testing.assert_allclose(chain.clearing.flat.nodal_price, 60.0, atol=1e-6)
+    profit = chain.settlement.data.profit.isel(period=0)
+    assert profit.values.tolist() == pytest.approx([7.1, 4.7, 0.5725], abs=1e-6)
+    tree = result_tree(chain)
+    assert tree["equilibrium"].attrs["is_equilibrium"] == 1
+    assert tree["equilibrium"].offer_price.sel(bsp="C", direction="up").max().item() == pytest.approx(60.0)
+    with pytest.raises(DataError, match="without a client"):
+        require_separable(options)
+
+
+def test_offers_that_are_no_equilibrium_are_told(m33_case):
+    # one round is too few: C answers first, while A still asks for 59
+    options = Options(behaviour=AllStrategic(GaussSeidel(most_rounds=1, order=("C", "B", "A"))), grid=LOSSLESS)
+    dear = m33_case.with_bids(
+        m33_case.bids.data.assign(price=m33_case.bids.data.cost.where(~m33_case.bids.of("A"), 59.0))
+    )
+    with pytest.warns(MarketWarning, match="no verified equilibrium"):
+        chain = run_chain(dear, options)
+    assert not chain.equilibrium.is_equilibrium
 
 
 def test_a_failed_feeder_is_named():

@@ -46,6 +46,9 @@ def reference():
         # C is pivotal for the rest and goes up to the TBM
         "C leads: profit [EUR]": taken["14"] * (TBM - 50),
         "C leads: offer [EUR/MWh]": TBM,
+        # nobody but the TBM can replace C's rest: it sets the price, and A and B earn with it
+        "all three lead: lowest and highest price [EUR/MWh]": TBM,
+        "all three lead: saving as payment [%]": 0.0,
         # down volumes, what is activated and could be undone, and the rest of C
         "without a check: up and down [MW]": DOWN + DEFICIT + 0.20 - taken["14"],
     }
@@ -70,15 +73,22 @@ def ours(chain):
     price = flat.nodal_price
     assert float(price.max() - price.min()) < 1e-9
     offered = chain.forwarded.flat
+    ended = hm.find_equilibrium(market, grid=LOSSLESS)
+    assert ended.is_equilibrium
+    at_the_end = ended.clearing.flat.nodal_price
+    assert float(at_the_end.max() - at_the_end.min()) < 1e-9
+    alone = float(figures.cost_before.sel(measure="payment"))
     return found | {
         "truthful: from the TBM [MW]": float(flat.tbm_volume.sum()),
         "truthful: lowest and highest price [EUR/MWh]": float(price.min()),
         "truthful: cost at bid prices [EUR]": float(flat.clearing_cost.sum()),
-        "the TBM alone [EUR]": float(figures.cost_before.sel(measure="payment")),
+        "the TBM alone [EUR]": alone,
         "truthful: saving as payment [%]": 100 * float(figures.saving.sel(measure="payment")),
         "truthful: saving as bid cost [%]": 100 * float(figures.saving.sel(measure="bid cost")),
         **{f"{name} leads: profit [EUR]": led[name].objective for name in "ABC"},
         "C leads: offer [EUR/MWh]": float(led["C"].offer_price.sel(bsp="C", bus="14", direction="up").sum()),
+        "all three lead: lowest and highest price [EUR/MWh]": float(at_the_end.min()),
+        "all three lead: saving as payment [%]": 100 * (1 - float((at_the_end * market.imbalance).sum()) / alone),
         "without a check: up and down [MW]": float((offered.remaining + offered.remaining_undo).sum()),
     }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import hiermarket as hm
@@ -78,7 +78,9 @@ def test_losses_are_taken_as_they_are_given():
 @given(st.integers(0, 10_000))
 def test_state_follows_from_the_activation_and_keeps_every_limit(seed):
     market = random_market(seed, count=3, transmission=True)
-    flat = clear_common(market, grid=LOSSLESS).require().flat
+    flat = clear_common(market, grid=LOSSLESS).flat
+    # some random grids have no state at all: ratings with tight voltages behind taps
+    assume(not flat.grid_status.any())
     feeders = market.feeders.data
     sign = market.bids.sign
     at = [list(feeders.bus.values).index(node) for node in market.bids.node]

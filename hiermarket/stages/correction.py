@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import xarray as xr
 
-from hiermarket.labels import BID, DIRECTION, FEEDER, PERIOD, Direction
+from hiermarket.labels import BID, FEEDER, PERIOD
 from hiermarket.nomenclature import describe
 from hiermarket.schema import bare, freeze
 from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.curve_program import curve_program, room_to_move
-from hiermarket.stages.interface import InterfaceOffers, interface_offers
+from hiermarket.stages.interface import interface_offers
 from hiermarket.stages.largest_box import Volumes
 from hiermarket.stages.resource_safety import uncoupled
-from hiermarket.stages.tso_clearing import clear_offers
+from hiermarket.stages.tso_clearing import clear_needs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,8 +101,8 @@ def correct(
         return replace(cleared, flat=freeze(describe(cleared.flat.assign(repaired=of_feeders))))
     moved = _repair(market, room, moved, repaired, options)
     delivered = _delivered(room, moved)
-    offers = interface_offers(clearing, forwarded)
-    again = clear_offers(market.tso_side, _without_bids(offers, delivered), solver=options)
+    # what the feeders deliver is no choice any more
+    again = clear_needs(market.tso_side, interface_offers(clearing).exchange - delivered, solver=options)
     here = of_feeders.any(FEEDER)
     flat = cleared.flat.assign(
         {name: again.flat[name].where(here, cleared.flat[name]) for name in BOUGHT & set(again.flat)}
@@ -148,14 +148,3 @@ def _repair(
     nearest = np.clip(asked, np.minimum(np.nan_to_num(lowest), 0.0), np.maximum(np.nan_to_num(highest), 0.0))
     answers = curve.at(wanted, nearest, ties=True)
     return np.where(repaired[room.feeder], curve.injected(answers.x), moved)
-
-
-def _without_bids(offers: InterfaceOffers, delivered: Floats) -> InterfaceOffers:
-    """Return the needs of the feeders less what they deliver, and nothing to choose from."""
-    flat, nothing = offers.flat, xr.zeros_like(bare(offers.flat["forwarded"]))
-    exchange = offers.exchange - delivered
-    volume = bare(flat["tbm_volume"])
-    ways = {Direction.UP.value: exchange.clip(min=0.0), Direction.DOWN.value: -exchange.clip(max=0.0)}
-    needs = xr.concat([ways[str(d)] for d in volume[DIRECTION].values], dim=volume.indexes[DIRECTION])
-    needs = needs.transpose(*volume.dims)
-    return InterfaceOffers(freeze(flat.assign(forwarded=nothing, forwarded_undo=nothing, tbm_volume=needs)))

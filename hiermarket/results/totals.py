@@ -77,7 +77,7 @@ def feeder_totals(chain: Chain) -> Totals:
     activation, final = bare(local["activation"]), bare(chain.disaggregation.flat["final_activation"])
     taken = (bare(local["tbm_volume"]) * duration).sum(["feeder", PERIOD]).sel({DIRECTION: list(DIRECTIONS)}).values
     lost = float(((bare(local["unserved"]) + bare(local["spilled"])) * duration).sum())
-    tbm = float((direction_sign() * bare(market.tbm["tbm_price"]) * bare(local["tbm_volume"]) * duration).sum())
+    tbm = float((direction_sign() * market.exchange_price * bare(local["tbm_volume"]) * duration).sum())
     paid = float((duration * bare(market.bids.sign) * paid_price(market, local) * activation).sum())
     extra = float(change_payment(market, chain.disaggregation).sum())
     (bid, true), (final_bid, final_true) = local_costs(market, activation), local_costs(market, final)

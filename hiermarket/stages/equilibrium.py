@@ -218,7 +218,7 @@ def _money(market: BalancingMarket, clearing: DsoClearing, price: xr.DataArray) 
     """Return Δ (Σ σ p a + Σ σ π^T g + VOLL Σ (s + z)) of a clearing [EUR]."""
     flat, duration = clearing.flat, bare(market.duration)
     of_bids = (bare(market.bids.sign) * price * bare(flat.activation)).sum(BID)
-    of_tbm = (direction_sign() * bare(market.tbm.tbm_price) * bare(flat.tbm_volume)).sum([FEEDER, DIRECTION])
+    of_tbm = (direction_sign() * market.exchange_price * bare(flat.tbm_volume)).sum([FEEDER, DIRECTION])
     lost = sum(bare(array).fillna(0.0).sum("bus") for array in clearing.recourse.data_vars.values())
     return float((duration * (of_bids + of_tbm + market.rules.value_of_lost_load * lost)).sum())
 

@@ -222,8 +222,8 @@ def _exchanged(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, 
     """Return what each DSO pays for energy from the TBM [EUR], and its exchange [MW], (feeder, period)."""
     volume = bare(clearing.flat["tbm_volume"]).sel({FEEDER: market.feeder_names}).fillna(0.0)
     direction = direction_sign()
-    # Δ (π^T_up g_up − π^T_down g_down)                                                 [EUR]
-    energy = bare(market.duration) * (direction * bare(market.tbm["tbm_price"]) * volume).sum(DIRECTION)
+    # Δ (π^E_up g_up − π^E_down g_down)                                                 [EUR]
+    energy = bare(market.duration) * (direction * market.exchange_price * volume).sum(DIRECTION)
     return _by(FEEDER, energy), _by(FEEDER, (direction * volume).sum(DIRECTION))
 
 

@@ -28,7 +28,14 @@ from hiermarket.stages.accounts import (
     together,
 )
 from hiermarket.stages.congestion import cost_of_losses
-from hiermarket.stages.paid_prices import dual_price, grid_paid_price, imbalance_price, paid_price, shortfall
+from hiermarket.stages.paid_prices import (
+    dual_price,
+    grid_bid_price,
+    grid_paid_price,
+    imbalance_price,
+    paid_price,
+    shortfall,
+)
 from hiermarket.stages.tso_model import GRID_BID, GRID_BUS, TBM
 
 if TYPE_CHECKING:
@@ -279,12 +286,10 @@ def settle_grid(side: TsoSide, cleared: TsoClearing) -> Settlement:
     duration, flat, offers = side.duration.values, cleared.flat, cleared.grid_bids
     book, payers = Book(side.periods), of_kind(Kind.GRID_PAYERS)
     price = flat["grid_price"].transpose(GRID_BUS, PERIOD)
-    at = positions(price.indexes[GRID_BUS], offers.data["bid_bus"].values)
     # Δ σ p y,  p by the pricing rule                                                   [EUR]
     sign, rules, activated = offers.sign.values[:, None], side.rules, _by(GRID_BID, flat["grid_activation"])
     at_bus = grid_paid_price(side, cleared)
-    bid_price = _by(BID, offers.data["price"])
-    paid = bid_price if rules.pricing is Pricing.PAY_AS_BID else at_bus[at]
+    bid_price, paid = _by(BID, offers.data["price"]), grid_bid_price(side, cleared)
     provider = positions(pd.Index(offers.bsps), offers.data["bid_bsp"].values)
     by_provider = sums(sign * paid * activated * duration, provider, len(offers.bsps))
     accounts = [Account(TBM if name == TBM else f"{Kind.PROVIDER} {name}", Kind.PROVIDER) for name in offers.bsps]

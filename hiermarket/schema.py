@@ -123,7 +123,7 @@ def option_of(kind: type[Option], given: object, name: str) -> Option:
     known = [str(one) for one in kind]
     if given not in known:
         raise_together([Fault(name, repr(given), f"one of {', '.join(known)}", "Choose a known one.")])
-    return kind(given)
+    return kind(str(given))
 
 
 def _unstack_one(array: xr.DataArray, dim: str, coords: Mapping[str, str]) -> xr.DataArray:

@@ -214,6 +214,11 @@ def _from_table(table: pd.DataFrame, periods: pd.DatetimeIndex, convention: Pric
     if twice.any():
         found = some_labels(list(frame.loc[twice, BID]))
         faults.append(Fault("bids", f"more than one row for {found}", "one row", "Number the blocks of a bid curve."))
+    owners = frame.astype({"resource": str}).groupby(BID, sort=False)["resource"].nunique()
+    if (owners > 1).any():
+        found = some_labels(list(owners.index[owners > 1]))
+        remedy = "Name it in every row of the bid, or make two bids of it."
+        faults.append(Fault("bids.resource", f"more than one for {found}", "one resource in all periods", remedy))
     raise_together(faults)
     values = {}
     for name in (*VALUE_COLUMNS, *([MINIMUM] if MINIMUM in frame else [])):

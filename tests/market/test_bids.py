@@ -224,3 +224,11 @@ def test_rows_without_a_label_are_named(table, column, nothing):
     (fault,) = faults_of(table.assign(**{column: labels}))
     assert fault.where == f"bids.{column}"
     assert str(table.index[0]) in fault.found
+
+
+def test_a_bid_has_one_resource_in_all_periods(table):
+    """That of the first row held in all periods, in silence."""
+    (fault,) = faults_of(table.assign(resource=["x", "x", "", "y", "y"]))
+    assert fault.where == "bids.resource"
+    assert "n/A/18/0/up" in fault.found
+    assert "s/B" not in fault.found

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import xarray as xr
 
+from hiermarket.errors import ModelError
 from hiermarket.labels import BID, FEEDER, PERIOD
 from hiermarket.nomenclature import describe
 from hiermarket.schema import bare, freeze
 from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.curve_program import curve_program, room_to_move
+from hiermarket.stages.forwarding_methods import OfferCurve
 from hiermarket.stages.interface import interface_offers
 from hiermarket.stages.largest_box import Volumes
 from hiermarket.stages.resource_safety import uncoupled
@@ -77,6 +79,8 @@ def correct(
 
     Raises
     ------
+    ModelError
+        When offer curves were forwarded: what the TSO takes of them the grid carries.
     SolveError
         When the repair has no optimum (no change is always feasible), or the TSO's second
         clearing has none.
@@ -87,6 +91,9 @@ def correct(
     carries, at the least cost of the feeder's own bids; all of them may move, up and down. A
     feeder within its limits is left as it was cleared.
     """
+    if isinstance(forwarded.method, OfferCurve):
+        remedy = "Leave the repair out: disaggregate turns the steps into activations that the grid carries."
+        raise ModelError("Steps of a curve are no bids to repair", where="forwarded.method", remedy=remedy)
     market, options = uncoupled(market, "The corrective scheme"), solver or SolverOptions()
     left = (bare(forwarded.flat[name]).transpose(BID, PERIOD) for name in ("remaining", "remaining_undo"))
     most = Volumes(*left)

@@ -114,7 +114,7 @@ def find_equilibrium(
     Raises
     ------
     DataError
-        When there is no such BSP, or an order names others.
+        When there is no such BSP, none at all, one twice, or an order names others.
     ModelError
         As `bid_strategically` does.
     SolveError
@@ -138,6 +138,7 @@ def find_equilibrium(
     """
     method, grid = method or GaussSeidel(), grid or LinDistFlow()
     names = list(market.bids.bsps if bsps is None else bsps)
+    _require_names(names)
     for bsp in names:
         require_leader_known(market, bsp)
     _require_order(method, names)
@@ -254,6 +255,14 @@ def _reason(found: Walk, regret: Mapping[str, float], method: Method, failed: Se
         if bool(here.any()):
             return f"{said}: {words} at {some_labels(labels_where(here))}."
     return f"{said}, but no offer was found that the tie rule clears at a gain."
+
+
+def _require_names(names: Sequence[str]) -> None:
+    """Refuse nobody, and a BSP that is named twice."""
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice or not names:
+        found = f"{some_labels(twice)} more than once" if twice else "nobody"
+        raise_together([Fault("bsps", found, "each strategic BSP once", "Leave it out for all BSPs.")])
 
 
 def _require_order(method: Method, names: Sequence[str]) -> None:

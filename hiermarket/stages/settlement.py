@@ -28,7 +28,14 @@ from hiermarket.stages.accounts import (
     together,
 )
 from hiermarket.stages.congestion import cost_of_losses
-from hiermarket.stages.paid_prices import dual_price, grid_paid_price, imbalance_price, paid_price, shortfall
+from hiermarket.stages.paid_prices import (
+    dual_price,
+    grid_bid_price,
+    grid_paid_price,
+    imbalance_price,
+    paid_price,
+    shortfall,
+)
 from hiermarket.stages.tso_model import GRID_BID, GRID_BUS, TBM
 
 if TYPE_CHECKING:
@@ -128,7 +135,12 @@ def join_settlements(parts: Sequence[Settlement]) -> Settlement:
 
 
 def settle_feeders(
-    market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing, disaggregation: Disaggregation
+    market: BalancingMarket,
+    clearing: DsoClearing,
+    cleared: TsoClearing,
+    disaggregation: Disaggregation,
+    *,
+    reference: xr.DataArray | None = None,
 ) -> Settlement:
     """Settle the distribution markets of some feeders and what they exchange with the TSO.
 
@@ -142,6 +154,9 @@ def settle_feeders(
         What the transmission market says of these feeders (`TsoClearing.of_feeders`).
     disaggregation : Disaggregation
         What their bids change for it, and at which prices.
+    reference : DataArray (direction, period), optional
+        π^T of dual imbalance prices (35) [EUR/MWh], where the DSOs see another price at their
+        interfaces; the TBM's prices of the market by default.
 
     Returns
     -------
@@ -168,7 +183,7 @@ def settle_feeders(
     bought, exchange = _exchanged(market, clearing)
     book.book(Item.TBM_ENERGY, [*dso, TSO], np.concatenate([-bought, bought.sum(axis=0, keepdims=True)]))
 
-    charged, back, penalty = imbalance_payments(market, clearing.flat)
+    charged, back, penalty = imbalance_payments(market, clearing.flat, reference)
     book.book(Item.IMBALANCE, [*payers, *dso], np.concatenate([-charged, charged]))
     book.book(Item.NOT_SERVED, [*dso, *payers], np.concatenate([-back, back]))
     if market.rules.imbalance_pricing is ImbalancePricing.DUAL:
@@ -227,7 +242,9 @@ def _exchanged(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, 
     return _by(FEEDER, energy), _by(FEEDER, (direction * volume).sum(DIRECTION))
 
 
-def imbalance_payments(market: BalancingMarket, flat: xr.Dataset) -> tuple[Floats, Floats, Floats]:
+def imbalance_payments(
+    market: BalancingMarket, flat: xr.Dataset, reference: xr.DataArray | None = None
+) -> tuple[Floats, Floats, Floats]:
     """Return what imbalance pays, gets back for energy not served, and pays more with dual prices.
 
     Parameters
@@ -237,6 +254,8 @@ def imbalance_payments(market: BalancingMarket, flat: xr.Dataset) -> tuple[Float
     flat : Dataset
         ``nodal_price, reactive_price, unserved, spilled, reactive_shortage, reactive_surplus
         (bus, period)``.
+    reference : DataArray (direction, period), optional
+        π^T of (35) [EUR/MWh]; the TBM's prices of the market by default.
 
     Returns
     -------
@@ -247,7 +266,9 @@ def imbalance_payments(market: BalancingMarket, flat: xr.Dataset) -> tuple[Float
     price = imbalance_price(market, flat)
     lost = bare(flat["unserved"]) - bare(flat["spilled"])
     owner = positions(market.feeder_names, market.feeders.feeder_of.loc[price[BUS].values].to_numpy())
-    dual = dual_price(market.rules, price, market.imbalance, market.tbm["tbm_price"])
+    dual = dual_price(
+        market.rules, price, market.imbalance, market.tbm["tbm_price"] if reference is None else reference
+    )
     # Δ p I;  Δ [ p (s⁺ − s⁻) + κ (z⁺ − z⁻) ];  Δ (p_dual − p) I                         [EUR]
     charged = duration * price * market.imbalance
     back = duration * price * lost
@@ -279,12 +300,10 @@ def settle_grid(side: TsoSide, cleared: TsoClearing) -> Settlement:
     duration, flat, offers = side.duration.values, cleared.flat, cleared.grid_bids
     book, payers = Book(side.periods), of_kind(Kind.GRID_PAYERS)
     price = flat["grid_price"].transpose(GRID_BUS, PERIOD)
-    at = positions(price.indexes[GRID_BUS], offers.data["bid_bus"].values)
     # Δ σ p y,  p by the pricing rule                                                   [EUR]
     sign, rules, activated = offers.sign.values[:, None], side.rules, _by(GRID_BID, flat["grid_activation"])
     at_bus = grid_paid_price(side, cleared)
-    bid_price = _by(BID, offers.data["price"])
-    paid = bid_price if rules.pricing is Pricing.PAY_AS_BID else at_bus[at]
+    bid_price, paid = _by(BID, offers.data["price"]), grid_bid_price(side, cleared)
     provider = positions(pd.Index(offers.bsps), offers.data["bid_bsp"].values)
     by_provider = sums(sign * paid * activated * duration, provider, len(offers.bsps))
     accounts = [Account(TBM if name == TBM else f"{Kind.PROVIDER} {name}", Kind.PROVIDER) for name in offers.bsps]

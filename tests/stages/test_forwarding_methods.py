@@ -6,6 +6,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hiermarket.errors import ModelError
+from hiermarket.market.cases import load_case
 from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, lossless
 from hiermarket.stages.ac_check import injections
@@ -172,3 +174,11 @@ def cost(market, cleared, final):
     others = (market.duration.values * grid.sign.values[:, None] * grid.data.price.values * activated).sum()
     lost = (cleared.flat.grid_unserved + cleared.flat.grid_spilled).sum("grid_bus")
     return float(local + others + (market.duration * market.rules.value_of_lost_load * lost).sum())
+
+
+def test_steps_of_a_curve_are_not_repaired():
+    market = load_case("two_bus")
+    clearing = clear_dso(market, grid=LinDistFlow(loss_passes=0))
+    forwarded = forward(market, clearing, method=OfferCurve())
+    with pytest.raises(ModelError, match="no bids to repair"):
+        correct(market, clearing, forwarded, clear_tso(market, clearing, forwarded))

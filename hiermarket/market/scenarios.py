@@ -66,6 +66,11 @@ class ScenarioMarket:
         # a mapping proxy cannot travel to a worker
         return type(self), (dict(self.markets), self.probability)
 
+    def __getattr__(self, name: str) -> object:
+        # only for what a market has and its scenarios together do not
+        remedy = "take the market of one, market.of(scenario), or run all of them, hm.run(market)"
+        raise AttributeError(f"a market in scenarios has no {name!r}: {remedy}")
+
     @property
     def scenarios(self) -> list[str]:
         """The labels of the scenarios, in order."""

@@ -139,8 +139,6 @@ def settle_feeders(
     clearing: DsoClearing,
     cleared: TsoClearing,
     disaggregation: Disaggregation,
-    *,
-    reference: xr.DataArray | None = None,
 ) -> Settlement:
     """Settle the distribution markets of some feeders and what they exchange with the TSO.
 
@@ -154,9 +152,6 @@ def settle_feeders(
         What the transmission market says of these feeders (`TsoClearing.of_feeders`).
     disaggregation : Disaggregation
         What their bids change for it, and at which prices.
-    reference : DataArray (direction, period), optional
-        π^T of dual imbalance prices (35) [EUR/MWh], where the DSOs see another price at their
-        interfaces; the TBM's prices of the market by default.
 
     Returns
     -------
@@ -183,7 +178,7 @@ def settle_feeders(
     bought, exchange = _exchanged(market, clearing)
     book.book(Item.TBM_ENERGY, [*dso, TSO], np.concatenate([-bought, bought.sum(axis=0, keepdims=True)]))
 
-    charged, back, penalty = imbalance_payments(market, clearing.flat, reference)
+    charged, back, penalty = imbalance_payments(market, clearing.flat)
     book.book(Item.IMBALANCE, [*payers, *dso], np.concatenate([-charged, charged]))
     book.book(Item.NOT_SERVED, [*dso, *payers], np.concatenate([-back, back]))
     if market.rules.imbalance_pricing is ImbalancePricing.DUAL:
@@ -242,9 +237,7 @@ def _exchanged(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, 
     return _by(FEEDER, energy), _by(FEEDER, (direction * volume).sum(DIRECTION))
 
 
-def imbalance_payments(
-    market: BalancingMarket, flat: xr.Dataset, reference: xr.DataArray | None = None
-) -> tuple[Floats, Floats, Floats]:
+def imbalance_payments(market: BalancingMarket, flat: xr.Dataset) -> tuple[Floats, Floats, Floats]:
     """Return what imbalance pays, gets back for energy not served, and pays more with dual prices.
 
     Parameters
@@ -254,8 +247,6 @@ def imbalance_payments(
     flat : Dataset
         ``nodal_price, reactive_price, unserved, spilled, reactive_shortage, reactive_surplus
         (bus, period)``.
-    reference : DataArray (direction, period), optional
-        π^T of (35) [EUR/MWh]; the TBM's prices of the market by default.
 
     Returns
     -------
@@ -266,9 +257,8 @@ def imbalance_payments(
     price = imbalance_price(market, flat)
     lost = bare(flat["unserved"]) - bare(flat["spilled"])
     owner = positions(market.feeder_names, market.feeders.feeder_of.loc[price[BUS].values].to_numpy())
-    dual = dual_price(
-        market.rules, price, market.imbalance, market.tbm["tbm_price"] if reference is None else reference
-    )
+    # π^T of (35) is the TBM's own price, whatever a DSO counts on at its interface
+    dual = dual_price(market.rules, price, market.imbalance, market.tbm["tbm_price"])
     # Δ p I;  Δ [ p (s⁺ − s⁻) + κ (z⁺ − z⁻) ];  Δ (p_dual − p) I                         [EUR]
     charged = duration * price * market.imbalance
     back = duration * price * lost

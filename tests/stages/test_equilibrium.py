@@ -147,7 +147,10 @@ class Pennies:
         a, b = offers.ravel()
         return np.array([[[(3.0 if a else 1.0) * (a == b)]], [[2.0 * (a != b)]]])
 
-    def answer(self, bsp, offers, ticks):
+    def answers(self, bsp, offers, ticks):
+        return [self.best(bsp, offers)]
+
+    def best(self, bsp, offers):
         at = self.bsps.index(bsp)
         return max(
             (np.where(self.own[bsp].values[:, None], offer, offers) for offer in (0.0, 1.0)),
@@ -155,7 +158,7 @@ class Pennies:
         )
 
     def optimum(self, bsp, offers):
-        return self.cleared(self.answer(bsp, offers, None))[self.bsps.index(bsp)]
+        return self.cleared(self.best(bsp, offers))[self.bsps.index(bsp)]
 
     def regrets(self, offers):
         return np.array([self.optimum(bsp, offers) for bsp in self.bsps]) - self.cleared(offers)

@@ -15,6 +15,7 @@ from hiermarket.results.table import Column, figure, table
 from hiermarket.results.totals import MEASURE, STAGE
 from hiermarket.stages import leader_payment
 from hiermarket.stages.accounts import ACCOUNT, ITEM, bsp_account
+from hiermarket.stages.paid_prices import as_cleared
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -200,9 +201,8 @@ class Outcome:
 
 def profit_of(bsp: str, market: BalancingMarket, clearing: DsoClearing) -> float:
     """Return the profit of a BSP in a clearing of the distribution markets [EUR]: payment less true cost."""
-    bids = market.bids.data
-    offers = bids.assign(price=(bids.price.dims, clearing.flat.price.transpose(*bids.price.dims).values))
-    return float(leader_payment.profit_of(market.with_bids(offers), market.bids.of(bsp), clearing.flat).sum())
+    offered = as_cleared(market, clearing.flat)
+    return float(leader_payment.profit_of(offered, market.bids.of(bsp), clearing.flat).sum())
 
 
 def outcome(chain: Chain) -> Outcome:

@@ -19,7 +19,7 @@ from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections
 from hiermarket.stages.decides import PricesAndVolumes, PricesOnly
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso
-from hiermarket.stages.leader_offers import NEGLIGIBLE, offered
+from hiermarket.stages.leader_offers import NEGLIGIBLE, offered, with_offers
 from hiermarket.stages.leader_payment import profit_of
 from hiermarket.stages.leader_problem import Leader, leader_problem
 from hiermarket.stages.paid_prices import paid_price
@@ -56,7 +56,7 @@ class StrategicBidding(Labelled):
     objective : float
         The leader's optimum, payment (11) less own cost [EUR].
     revenue_gap : float
-        Largest difference between the linear payment (11) and Σ σ (λ + τκ) a Δ [EUR].
+        Difference between the linear payment (11), (26), (27) and what prices and volumes give [EUR].
     """
 
     bsp: str
@@ -115,15 +115,16 @@ def bid_strategically(  # noqa: PLR0913  (the leader, and options that each stan
     DataError
         When there is no such BSP.
     ModelError
-        When bids are not paid nodal prices, and where the DSO's clearing is not convex: minimum volumes,
-        and storages that would be filled by charging and discharging at once. When volumes are
-        decided of bids that a resource holds together.
+        Where the DSO's clearing is not convex: minimum volumes, and storages that would be filled by
+        charging and discharging at once. Where the payment is not linear: volumes that are decided, or offers
+        paid as bid, of bids that a resource holds together; both at once; and uniform prices where limits
+        can count, or where the leader's energy does not arrive at the interface alike.
     SolveError
         With feeder and period, when a part of the bilevel problem has no optimum.
 
     Notes
     -----
-    Equations (8), (10), (11) and (25) of docs/model.md. Where several offers are equally good,
+    Equations (8), (10), (11) and (25)–(27) of docs/model.md. Where several offers are equally good,
     an accepted bid is offered at the price that it is paid and a bid that is too dear at
     its cost; this changes neither activation nor payment. Volumes are whole wherever they are
     cleared as well.
@@ -145,7 +146,7 @@ def bid_strategically(  # noqa: PLR0913  (the leader, and options that each stan
     made = offered(market, own, expected, tick, decides=decides, grid=grid, solver=solver)
     offers = made.market.bids.data
     if not isinstance(decides, PricesAndVolumes):  # whose volumes are withheld for just that
-        _warn_above_cap(market, own, expected)
+        _warn_above_cap(led.asked, own, expected)
     flat = xr.Dataset(
         {
             "offer_price": bare(offers.price).transpose(BID, PERIOD),
@@ -171,33 +172,34 @@ def bid_strategically(  # noqa: PLR0913  (the leader, and options that each stan
 
 
 def require_leader_known(market: BalancingMarket, bsp: str, decides: Decides) -> None:
-    """Refuse a leader without bids, and markets whose best offers are not known exactly.
+    """Refuse a leader without bids, and markets in which its best offers are not known exactly.
 
     See `bid_strategically` for what is raised.
     """
     if bsp not in market.bids.bsps:
         known = ", ".join(market.bids.bsps)
         raise_together([Fault("bsp", repr(bsp), f"one of {known}", "Name a BSP that has bids in the market.")])
-    if market.rules.pricing is not Pricing.NODAL:
-        raise ModelError(
-            "The best offers are known for nodal prices only",
-            where=f"rules.pricing={market.rules.pricing}",
-            remedy="Use Pricing.NODAL, or clear the market with offers as they are (`clear_dso`).",
-        )
     require_convex(market)
-    if isinstance(decides, PricesAndVolumes):
-        _require_free_volumes(market, bsp)
+    as_bid, volumes = market.rules.pricing is Pricing.PAY_AS_BID, isinstance(decides, PricesAndVolumes)
+    if as_bid and volumes:
+        raise ModelError(
+            "Paid as bid, a payment is linear only for given volumes",
+            where=f"rules.pricing={market.rules.pricing}, decides={type(decides).__name__}",
+            remedy="Use PricesOnly(): withheld volumes lift the prices of others, not what is paid for an offer.",
+        )
+    if as_bid or volumes:
+        _require_free_bids(market, bsp, "Volumes are decided" if volumes else "Paid as bid, offers are made")
 
 
-def _require_free_volumes(market: BalancingMarket, bsp: str) -> None:
-    """Refuse volumes as decisions where a resource holds own bids together: the price of one moves all of them."""
+def _require_free_bids(market: BalancingMarket, bsp: str, what: str) -> None:
+    """Refuse own bids that a resource holds together: the price of one moves all of them."""
     held = held_by_resources(market) & bare(market.bids.of(bsp))
     if bool(held.any()):
         raise ModelError(
-            "Volumes are decided bid by bid, and a resource holds these together",
+            f"{what} bid by bid, and a resource holds these together",
             where=some_labels([str(label) for label in held.indexes[BID][held.values]]),
-            remedy="Offer volumes that are safe whatever is activated, market = safe_volumes(market), or decide "
-            "prices only.",
+            remedy="Offer volumes that are safe whatever is activated, market = safe_volumes(market), or use "
+            "PricesOnly() and Pricing.NODAL.",
         )
 
 
@@ -245,8 +247,11 @@ def _bilevel(
         problem = leader_problem(market, leader, losses, truthful, screening=(solver or SolverOptions()).screening)
         answer = bilevel.solve(problem.mpec, reformulation, options=solver)
     values = problem.read(answer)
-    profit = profit_of(market, leader.own, values)
-    return Expected(values, answer, problem.unlimited, truthful, profit, abs(float(profit.sum()) - answer.objective))
+    price = bare(market.bids.data.price)
+    asked = with_offers(market, values.offer.where(leader.own, price), bare(market.bids.data.volume))
+    profit = profit_of(asked, leader.own, values)
+    gap = abs(float(profit.sum()) - answer.objective)
+    return Expected(values, answer, problem.unlimited, truthful, asked, profit, gap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +268,8 @@ class Expected:
         Where no limit can count.
     truthful : DsoClearing
         The clearing with the leader at its cost.
+    asked : BalancingMarket
+        The market with the prices of the optimum.
     profit : DataArray (feeder, period)
         Payment less own cost, from prices and volumes [EUR].
     revenue_gap : float
@@ -273,6 +280,7 @@ class Expected:
     answer: Solution
     unlimited: xr.DataArray
     truthful: DsoClearing
+    asked: BalancingMarket
     profit: xr.DataArray
     revenue_gap: float
 

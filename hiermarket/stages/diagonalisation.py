@@ -17,7 +17,7 @@ from hiermarket.stages.decides import PricesAndVolumes
 from hiermarket.stages.dso_clearing import clear_dso
 from hiermarket.stages.leader_offers import NEGLIGIBLE, is_whole, offers_of, with_offers, withheld
 from hiermarket.stages.leader_payment import profit_of
-from hiermarket.stages.paid_prices import worth
+from hiermarket.stages.paid_prices import pays_own_price, worth
 from hiermarket.stages.resource_safety import held_by_resources
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class Game:
         # what is taken whole at a profit is offered at its cost: as good, and no tie can take it away
         gains = sign * (worth(market, expected) - bare(data.cost)) > 0
         taken = is_whole(market, expected) & (expected.activation > NEGLIGIBLE)
-        at_cost = bare(own) & taken & gains & ~held_by_resources(market)
+        at_cost = bare(own) & taken & gains & ~held_by_resources(market) & ~pays_own_price(market, expected)
         chosen = chosen.where(~at_cost, bare(data.cost).clip(rules.price_floor, rules.price_cap))
         answer: Floats = np.stack([array.transpose(BID, PERIOD).values for array in (chosen, bare(data.volume))])
         return answer

@@ -17,7 +17,7 @@ from hiermarket.stages.bidding import require_leader_known
 from hiermarket.stages.decides import PricesOnly
 from hiermarket.stages.diagonalisation import Ending, Game, GaussSeidel, Method, Walk, walk
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso
-from hiermarket.stages.paid_prices import paid_price
+from hiermarket.stages.paid_prices import as_cleared, earned
 from hiermarket.stages.resource_safety import held_by_resources
 
 if TYPE_CHECKING:
@@ -177,8 +177,8 @@ def _result(game: Game, found: Walk, method: Method, truthful: DsoClearing, coun
     certificates = {bsp: game.best(bsp, offers).answer.certificate for bsp in names}
     failed = [bsp for bsp, certificate in certificates.items() if not certificate.ok]
     holds = not failed and bool((regret <= method.tolerance).all())
-    cost, payment = (_money(market, clearing, price) for price in _prices(market, clearing))
-    cost_before, payment_before = (_money(market, truthful, price) for price in _prices(market, truthful))
+    cost, payment = (_money(market, clearing, of_bids) for of_bids in _of_bids(market, clearing))
+    cost_before, payment_before = (_money(market, truthful, of_bids) for of_bids in _of_bids(market, truthful))
     over_bsps = {BSP: names}
     flat = xr.Dataset(
         {
@@ -217,18 +217,19 @@ def _regret(game: Game, offers: Floats) -> Floats:
     return total
 
 
-def _prices(market: BalancingMarket, clearing: DsoClearing) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return what a MWh of every bid truly costs, and what it is paid [EUR/MWh]."""
-    return bare(market.bids.data.cost), paid_price(market, clearing.flat)
+def _of_bids(market: BalancingMarket, clearing: DsoClearing) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return what every bid truly costs, and what it is paid, (bid, period) [EUR/h]."""
+    flat = clearing.flat
+    spent = bare(market.bids.sign) * bare(market.bids.data.cost) * bare(flat.activation)
+    return spent, earned(as_cleared(market, flat), flat)
 
 
-def _money(market: BalancingMarket, clearing: DsoClearing, price: xr.DataArray) -> float:
-    """Return Δ (Σ σ p a + Σ σ π^T g + VOLL Σ (s + z)) of a clearing [EUR]."""
+def _money(market: BalancingMarket, clearing: DsoClearing, of_bids: xr.DataArray) -> float:
+    """Return Δ (Σ of bids + Σ σ π^T g + VOLL Σ (s + z)) of a clearing [EUR]."""
     flat, duration = clearing.flat, bare(market.duration)
-    of_bids = (bare(market.bids.sign) * price * bare(flat.activation)).sum(BID)
     of_tbm = (direction_sign() * bare(market.tbm.tbm_price) * bare(flat.tbm_volume)).sum([FEEDER, DIRECTION])
     lost = sum(bare(array).fillna(0.0).sum("bus") for array in clearing.recourse.data_vars.values())
-    return float((duration * (of_bids + of_tbm + market.rules.value_of_lost_load * lost)).sum())
+    return float((duration * (of_bids.sum(BID) + of_tbm + market.rules.value_of_lost_load * lost)).sum())
 
 
 def _ratio(after: float, before: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,21 +11,22 @@ import xarray as xr
 
 from hiermarket import bilevel
 from hiermarket.labels import BID, BUS, FEEDER, PERIOD
+from hiermarket.market.rules import Pricing
 from hiermarket.network.linear_flow import LinearGrid, eliminate
 from hiermarket.network.losses import LossTerms
 from hiermarket.schema import bare
 from hiermarket.stages.ac_check import injections
-from hiermarket.stages.clearing_model import BALANCES, RECOURSE, clearing_cost, clearing_model, public
+from hiermarket.stages.clearing_model import RECOURSE, clearing_cost, clearing_model, public
 from hiermarket.stages.decides import PricesAndVolumes
 from hiermarket.stages.interface_balance import interface_need
+from hiermarket.stages.leader_payment import Sold, linear_payment, total
 from hiermarket.stages.paid_prices import worth
 from hiermarket.stages.resource_rows import own_states
 from hiermarket.stages.resource_safety import feeders_of, held_by_resources
-from hiermarket.stages.single_price import add_stack, stack_cost, unlimited
+from hiermarket.stages.single_price import add_stack, limits_in_reach, stack_cost, unlimited
+from hiermarket.stages.uniform_leader import multiples
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import linopy
 
     from hiermarket.bilevel.mpec import Mpec
@@ -114,10 +115,16 @@ class LeaderProblem:
         return self._with_offers(values)
 
     def _with_offers(self, values: xr.Dataset) -> xr.Dataset:
-        """Fill in the offers where volumes are decided: with λ + τκ the same is an optimum with whole volumes."""
+        """Fill in the offers where volumes are decided: with λ + τκ the same is an optimum with whole volumes.
+
+        With uniform prices too: a bid that is accepted is then made whole up to there.
+        """
         rules = self.market.rules
         most = worth(self.market, values).clip(rules.price_floor, rules.price_cap)
-        return values.assign(offer=values.offer.fillna(most))
+        chosen = values.offer.fillna(most)
+        if rules.pricing is Pricing.UNIFORM:
+            chosen = most.where(values.activation > 0, chosen)
+        return values.assign(offer=chosen)
 
     def _without_grid(self, answer: Solution) -> xr.Dataset:
         market, linear = self.market, self.grid
@@ -172,9 +179,12 @@ def leader_problem(
     imports = truthful.scheduled_import
     with np.errstate(all="ignore"):  # beyond the collapse nothing is finite, and nothing unlimited
         need = interface_need(market, grid, imports)
-        free = unlimited(market, grid, losses, need, sides=truthful.grid.sides) & screening
+        free = unlimited(market, grid, losses, need, sides=truthful.grid.sides)
     # what resources hold together is one problem over all periods
     free = free & ~free.copy(data=feeders_of(market, held))
+    # a uniform price is linear only without the grid
+    is_uniform = market.rules.pricing is Pricing.UNIFORM
+    free = free if is_uniform else free & screening
     model, limited, parts, states = linopy.Model(sparse=True), None, [], []
     if not bool(free.all()):
         # feeders × periods: also what is unlimited, where its feeder and its period have others that are not
@@ -197,16 +207,16 @@ def leader_problem(
     add = _add_volumes if isinstance(leader.decides, PricesAndVolumes) else _add_prices
     led = [add(model, part) for part in parts if bool(part.own.any())]
     rows = [model.constraints[name] for name in model.constraints]
-    cost = _sum([part.cost for part in parts]) + _sum([offers.paid_by_follower for offers in led])
+    cost = total([part.cost for part in parts]) + total([offers.paid_by_follower for offers in led])
     mpec = bilevel.kkt(model, bilevel.Follower(variables=followers, constraints=rows, cost=cost))
-    balances = [name for name in (*BALANCES, "Stack-balance") if name in mpec.dual]
-    # (11)  Σ_own Δ σ (λ + τκ) a, exactly linear
-    paid = bilevel.dual_times_primal(
-        mpec, dual=balances, primal=_sum([offers.sold for offers in led]),
-        states=_sum(states) if states else None,
-    )  # fmt: skip
+    multiple = None
+    if is_uniform:
+        with np.errstate(all="ignore"):
+            limits = limits_in_reach(market, losses, grid, sides=truthful.grid.sides)
+        multiple = multiples(market, own, grid, free, limits)
+    paid = linear_payment(mpec, [offers.sold for offers in led], total(states) if states else None, multiple)
     # (10)  max  payment − Σ_own Δ σ c a                                                  [EUR]
-    return LeaderProblem(market, mpec.maximise(paid - _sum([offers.cost for offers in led])), free, limited, grid)
+    return LeaderProblem(market, mpec.maximise(paid - total([offers.cost for offers in led])), free, limited, grid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +248,11 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Offers:
-    """What the leader's bids bring into a part: their cost at the offer prices, their true cost, their volume."""
+    """What the leader's bids bring into a part: their cost at the offer prices, their true cost, and themselves."""
 
     paid_by_follower: linopy.LinearExpression | linopy.QuadraticExpression
     cost: linopy.LinearExpression
-    sold: linopy.LinearExpression
+    sold: Sold
 
 
 def _add_prices(model: linopy.Model, part: _Part) -> _Offers:
@@ -276,17 +286,10 @@ def _offers(
     part: _Part, a: linopy.Variable, paid_by_follower: linopy.LinearExpression | linopy.QuadraticExpression
 ) -> _Offers:
     own_cost = (part.scale * bare(part.market.bids.data.cost).sel({BID: part.mine})) * a
-    return _Offers(paid_by_follower, own_cost.sum(), a.sum())
+    return _Offers(paid_by_follower, own_cost.sum(), Sold(part.kind, part.market, a))
 
 
 def _terms_of(losses: LossTerms, market: BalancingMarket) -> LossTerms:
     """Return the loss terms of some feeders and periods."""
     at = {BUS: market.feeders.branches, PERIOD: market.periods}
     return losses.sel(at)
-
-
-def _sum(terms: Sequence[linopy.LinearExpression | linopy.QuadraticExpression]) -> linopy.LinearExpression:
-    whole = terms[0]
-    for term in terms[1:]:
-        whole = whole + term
-    return cast("linopy.LinearExpression", whole)

@@ -59,6 +59,24 @@ def worth(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
     return active + bare(data.reactive_ratio) * reactive.fillna(0.0)
 
 
+def pays_own_price(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
+    """Return (bid, period): where the price that an accepted bid asks for may move what it is paid.
+
+    See `paid_price` for the parameters. With uniform prices it does through the uplift, where λ + τκ is above
+    λ_root (up) or below it (down).
+    """
+    above = bare(market.bids.sign) * (worth(market, prices) - paid_price(market, prices)) > 0
+    kinds = {Pricing.NODAL: False, Pricing.PAY_AS_BID: True}
+    known = kinds.get(market.rules.pricing)
+    return above if known is None else xr.full_like(above, known)
+
+
+def as_cleared(market: BalancingMarket, flat: xr.Dataset) -> BalancingMarket:
+    """Return the market at the prices with which it was cleared: ``price (bid, period)`` of the clearing."""
+    data = market.bids.data
+    return market.with_bids(data.assign(price=(data.price.dims, flat["price"].transpose(*data.price.dims).values)))
+
+
 def earned(market: BalancingMarket, flat: xr.Dataset) -> xr.DataArray:
     """Return what every bid is paid in the DSO's market, uplift included, (bid, period) [EUR/h]; < 0 is paid by it.
 

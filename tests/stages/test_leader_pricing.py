@@ -247,3 +247,21 @@ def test_paid_as_bid_two_small_ones_chase_each_other():
     nodal = hm.find_equilibrium(duopoly(hm.Pricing.NODAL, 0.3, 30.0, 30.0), grid=LOSSLESS)
     assert nodal.is_equilibrium
     assert sorted(nodal.cleared_profit.values.tolist()) == pytest.approx([0.2 * 30, 0.3 * 30], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pricing", "decides"),
+    [(hm.Pricing.NODAL, hm.PricesAndVolumes()), (UNIFORM, hm.PricesOnly()), (AS_BID, hm.PricesOnly())],
+)
+def test_a_period_in_which_a_bid_offers_nothing(pricing, decides):
+    # hour 1: L sells what R leaves at the TBM's price, 3 (60 − 10) = 150; hour 2: L has nothing
+    rows = [
+        {**up("L", 10.0, volume), "period": t}
+        for t, volume in zip(pd.date_range("2026-01-01", periods=2, freq="h"), (4.0, 0.0), strict=True)
+    ]
+    rows += [{**up("R", 20.0, 2.0), "period": row["period"]} for row in rows]
+    market = ruled(market_of(TWO, rows, {"2": 5.0}, periods=2, tbm=(60.0, 5.0)), pricing)
+    for solver in (None, hm.SolverOptions(screening=False)):
+        found = led(market, decides=decides, solver=solver)
+        assert found.flat.expected_profit.values.ravel().tolist() == pytest.approx([150.0, 0.0], abs=1e-6)
+        assert found.flat.offer_volume.values[0].tolist() == [4.0, 0.0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hiermarket.results import market_tables, money_tables, system_tables
 from hiermarket.results.indicators import indicators
 from hiermarket.results.money_tables import Outcome, behaviour_table, outcome
-from hiermarket.results.risk import risk_tables
+from hiermarket.results.risk_tables import risk_tables
 from hiermarket.stages.scenario_runs import ScenarioChain
 
 if TYPE_CHECKING:

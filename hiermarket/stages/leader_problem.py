@@ -121,7 +121,8 @@ class LeaderProblem:
         """
         rules = self.market.rules
         most = worth(self.market, values).clip(rules.price_floor, rules.price_cap)
-        chosen = values.offer.fillna(most)
+        # a solver keeps bounds up to its rounding
+        chosen = values.offer.clip(rules.price_floor, rules.price_cap).fillna(most)
         if rules.pricing is Pricing.UNIFORM:
             chosen = most.where(values.activation > 0, chosen)
         return values.assign(offer=chosen)

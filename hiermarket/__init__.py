@@ -92,6 +92,8 @@ if TYPE_CHECKING:
     from hiermarket.stages.forwarding_methods import SafeBox as SafeBox
     from hiermarket.stages.forwarding_methods import Unfiltered as Unfiltered
     from hiermarket.stages.interface_pricing import price_interface as price_interface
+    from hiermarket.stages.price_iteration import FixedPoint as FixedPoint
+    from hiermarket.stages.price_iteration import price_gap as price_gap
     from hiermarket.stages.resource_safety import safe_volumes as safe_volumes
     from hiermarket.stages.risk import CVaR as CVaR
     from hiermarket.stages.risk import Expectation as Expectation
@@ -131,6 +133,7 @@ _HOME = {
     "Corrective": "stages.forwarding_methods",
     "DataError": "errors",
     "EndLevel": "market.resources",
+    "FixedPoint": "stages.price_iteration",
     "Fragmented": "stages.schemes",
     "Expectation": "stages.risk",
     "GaussSeidel": "stages.diagonalisation",
@@ -202,6 +205,7 @@ _HOME = {
     "outcome": "results.report",
     "plot": "",
     "power_flow": "network.power_flow",
+    "price_gap": "stages.price_iteration",
     "price_interface": "stages.interface_pricing",
     "read_results": "results.netcdf",
     "read_study": "study.study_file",

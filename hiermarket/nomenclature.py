@@ -60,6 +60,13 @@ _ROWS: Final = (
     # imbalance and transmission balancing market
     Quantity("imbalance", "I", _BUS, "MW", "Imbalance; > 0 is a deficit (upward energy needed)"),
     Quantity("tbm_price", "π^T", (DIRECTION, PERIOD), "EUR/MWh", "Price of the transmission balancing market"),
+    Quantity(
+        "exchange_price",
+        "π^E",
+        (FEEDER, DIRECTION, PERIOD),
+        "EUR/MWh",
+        "Price that the DSO counts on for its exchange with the transmission balancing market",
+    ),
     Quantity("tbm_limit", "Ḡ", (FEEDER, DIRECTION, PERIOD), "MW", "Most that a feeder may take from the TBM"),
     Quantity("tbm_volume", "g", (FEEDER, DIRECTION, PERIOD), "MW", "Taken from the TBM by the DSO, ≥ 0"),
     Quantity("duration", "Δ", (PERIOD,), "h", "Length of the period"),
@@ -187,6 +194,8 @@ _ROWS: Final = (
     Quantity("mismatch_cost", "", ("scheme",), "EUR", "That energy at the prices of the interfaces"),
     Quantity("ac_cost", "", ("scheme",), "EUR", "System cost with that energy: of what really flows, to first order"),
     Quantity("account_balance", "", ("scheme", "kind"), "EUR", "Received by all accounts of a kind; sums to zero"),
+    Quantity("price_gap", "", _FEEDER, "EUR/MWh", "Interface price less the exchange price that the DSO counted on"),
+    Quantity("largest_gap", "", ("round",), "EUR/MWh", "Largest gap of prices in a round"),
     Quantity("interface_prices", "λ^T", ("scheme", "statistic"), "EUR/MWh", "Prices at the interfaces"),
     Quantity("nodal_prices", "λ", ("scheme", "statistic"), "EUR/MWh", "Prices at the buses of the feeders"),
     Quantity("seconds", "", ("scheme",), "s", "Time that the scheme took"),

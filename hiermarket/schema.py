@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from hiermarket.nomenclature import QUANTITIES, describe
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+Option = TypeVar("Option", bound=StrEnum)
 
 #: On the flat dimension ``bid``: coordinate name → dimension of the unstacked result.
 BID_COORDS = {"bid_feeder": FEEDER, "bid_bsp": BSP, "bid_bus": BUS, "bid_block": BLOCK, "bid_direction": DIRECTION}
@@ -98,6 +101,29 @@ def raise_together(faults: Sequence[Fault]) -> None:
     """
     if faults:
         raise DataError(faults)
+
+
+def option_of(kind: type[Option], given: object, name: str) -> Option:
+    """Return an option that was given as such or by its value.
+
+    Parameters
+    ----------
+    kind : StrEnum
+        The options.
+    given : object
+        One of them, or the string that is its value.
+    name : str
+        What is chosen, for the error.
+
+    Raises
+    ------
+    DataError
+        When there is no such option.
+    """
+    known = [str(one) for one in kind]
+    if given not in known:
+        raise_together([Fault(name, repr(given), f"one of {', '.join(known)}", "Choose a known one.")])
+    return kind(str(given))
 
 
 def _unstack_one(array: xr.DataArray, dim: str, coords: Mapping[str, str]) -> xr.DataArray:

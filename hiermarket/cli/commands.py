@@ -217,7 +217,7 @@ def _options(behaviour: Behaviour, forwarding: Forwarding, loss_passes: int, *, 
 
     grid = LinDistFlow(loss_passes=loss_passes)
     # without the word, as the method has it
-    method = forwarding.method(undo=True if undo else None)
+    method = forwarding.method(undo=undo or None)
     return Options(behaviour=behaviour, forwarding=method, grid=grid)
 
 

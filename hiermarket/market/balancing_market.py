@@ -77,7 +77,8 @@ class BalancingMarket:
     imbalance : DataArray (bus, period)
         MW by flat bus label, > 0 is a deficit.
     tbm : Dataset
-        ``tbm_price (direction, period)``, ``tbm_limit (feeder, direction, period)``.
+        ``tbm_price (direction, period)``, ``tbm_limit (feeder, direction, period)``; where the
+        DSOs count on other prices than the TBM's, ``exchange_price (feeder, direction, period)``.
     rules : MarketRules
         Price cap, floor and value of lost load.
     transmission : Transmission
@@ -136,9 +137,32 @@ class BalancingMarket:
             return replace(self, resources=None)
 
     @property
+    def exchange_price(self) -> xr.DataArray:
+        """What a DSO counts on paying for energy from the TBM, and on being paid for energy to it [EUR/MWh].
+
+        ``(feeder, direction, period)``: the TBM's own price π^T, or that of `with_exchange_price`.
+        """
+        price = self.tbm["exchange_price"] if "exchange_price" in self.tbm else self.tbm["tbm_price"]
+        every = bare(self.tbm["tbm_limit"]).sel({FEEDER: self.feeder_names})
+        return bare(price).broadcast_like(every).transpose(FEEDER, DIRECTION, PERIOD)
+
+    def with_exchange_price(self, price: xr.DataArray) -> BalancingMarket:
+        """Return the same market in which the DSOs count on other prices of the TBM; its own offers stay.
+
+        Parameters
+        ----------
+        price : DataArray with dims among (feeder, direction, period)
+            EUR/MWh; up (what the DSO takes) not below down (what it delivers).
+        """
+        every = bare(price).broadcast_like(bare(self.tbm["tbm_limit"])).transpose(FEEDER, DIRECTION, PERIOD)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MarketWarning)
+            return replace(self, tbm=self.tbm.assign(exchange_price=every))
+
+    @property
     def tso_side(self) -> TsoSide:
         """All that the TSO's stage needs, without any distribution grid."""
-        return TsoSide(self.tbm, bare(self.duration), self.rules, self.transmission)
+        return TsoSide(self.tbm[["tbm_price", "tbm_limit"]], bare(self.duration), self.rules, self.transmission)
 
     def of_feeders(self, names: Sequence[str]) -> BalancingMarket:
         """Return the market of some feeders; grid, bids and imbalance of the TSO stay whole."""
@@ -255,11 +279,8 @@ def balancing_market(  # noqa: PLR0913  (the parts of a market, each by its name
     """
     from hiermarket.market.scenario_reader import Inputs, read_scenarios
 
-    inputs = Inputs(feeders, bids, imbalance, tbm_prices, transmission)
+    inputs = Inputs(feeders, bids, imbalance, tbm_prices, transmission, resources)
     scenarios = read_scenarios(inputs, rules, probabilities)
-    if scenarios is not None and resources is not None:
-        remedy = "Leave the resources out, or make a market for each scenario."
-        raise DataError([Fault("resources", "a table beside scenarios", "resources of one market", remedy)])
     if scenarios is not None:
         return scenarios
     if isinstance(transmission, Mapping):

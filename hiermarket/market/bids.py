@@ -14,7 +14,7 @@ from hiermarket.errors import Fault, some_labels
 from hiermarket.labels import BID, DIRECTIONS, PERIOD, SEPARATOR, Direction, bid_label, flat_bus
 from hiermarket.market.price_convention import PriceConvention, in_our_sign
 from hiermarket.nomenclature import describe
-from hiermarket.schema import bare, fault_where, freeze, raise_together, unknown_names
+from hiermarket.schema import bare, fault_where, freeze, option_of, raise_together, unknown_names
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -125,6 +125,7 @@ def bids(
     DataError
         With every fault found.
     """
+    convention = option_of(PriceConvention, convention, "bids.convention")
     if isinstance(source, Bids):
         if convention is not PriceConvention.PAID_AND_PAYS:
             found = f"{convention!r} for bids that were read before"
@@ -171,6 +172,12 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
     if uneven.any():
         found = some_labels([str(value) for value in frame.loc[uneven, "block"]])
         raise_together([Fault("bids.block", found, "an integer", "Number the blocks of a bid curve.")])
+    nameless = [
+        Fault(f"bids.{column}", f"no label in row {some_labels([str(row) for row in frame.index[gone]])}", "a label",
+              "Fill or drop the row.")
+        for column, gone in ((column, frame[column].isna()) for column in LABEL_COLUMNS) if gone.any()
+    ]  # fmt: skip
+    raise_together(nameless)
     return frame.astype({"block": int, "feeder": str, "bsp": str, "bus": str, "direction": str})
 
 
@@ -207,6 +214,11 @@ def _from_table(table: pd.DataFrame, periods: pd.DatetimeIndex, convention: Pric
     if twice.any():
         found = some_labels(list(frame.loc[twice, BID]))
         faults.append(Fault("bids", f"more than one row for {found}", "one row", "Number the blocks of a bid curve."))
+    owners = frame.astype({"resource": str}).groupby(BID, sort=False)["resource"].nunique()
+    if (owners > 1).any():
+        found = some_labels(list(owners.index[owners > 1]))
+        remedy = "Name it in every row of the bid, or make two bids of it."
+        faults.append(Fault("bids.resource", f"more than one for {found}", "one resource in all periods", remedy))
     raise_together(faults)
     values = {}
     for name in (*VALUE_COLUMNS, *([MINIMUM] if MINIMUM in frame else [])):

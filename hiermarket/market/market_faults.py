@@ -41,7 +41,11 @@ def _tbm_label_faults(market: BalancingMarket) -> list[Fault]:
     """Check arrays, dimensions and labels of the TBM's prices and limits."""
     wanted = {FEEDER: market.feeder_names, DIRECTION: pd.Index(DIRECTIONS), PERIOD: market.periods}
     faults = []
-    for name, dims in (("tbm_price", (DIRECTION, PERIOD)), ("tbm_limit", (FEEDER, DIRECTION, PERIOD))):
+    every = (FEEDER, DIRECTION, PERIOD)
+    arrays = {"tbm_price": (DIRECTION, PERIOD), "tbm_limit": every}
+    if "exchange_price" in market.tbm:
+        arrays["exchange_price"] = every
+    for name, dims in arrays.items():
         if name not in market.tbm or set(market.tbm[name].dims) != set(dims):
             found = f"dims {tuple(market.tbm[name].dims)}" if name in market.tbm else "no such array"
             faults.append(Fault(name, found, f"dims {dims}", "Make it with tbm_of."))
@@ -64,7 +68,7 @@ def _rule_faults(market: BalancingMarket, *, priced: bool) -> list[Fault]:
     offers = market.transmission.bids
     dear = [np.array([rules.price_cap, rules.price_floor]), market.bids.data.cost.values]
     dear += [] if offers is None else [offers.data.price.values, offers.data.cost.values]
-    dear += [tbm.tbm_price.values] if priced else []
+    dear += [tbm[name].values for name in ("tbm_price", "exchange_price") if name in tbm] if priced else []
     # a negative price is as dear: it is paid for taking a surplus
     highest = float(np.nanmax(np.abs(np.concatenate([values.ravel() for values in dear]))))
     if not np.isfinite(rules.value_of_lost_load) or rules.value_of_lost_load <= highest:
@@ -81,16 +85,15 @@ def _rule_faults(market: BalancingMarket, *, priced: bool) -> list[Fault]:
 
 
 def _tbm_value_faults(tbm: xr.Dataset) -> list[Fault]:
-    faults = fault_where(
-        ~(abs(tbm.tbm_price) < np.inf),
-        tbm.tbm_price,
-        name="tbm_price",
-        expected="a number in EUR/MWh",
-        remedy="Give a price for every period.",
-    )
-    up, down = (tbm.tbm_price.sel({DIRECTION: d.value}, drop=True) for d in Direction)
-    remedy = "A TBM that buys dearer than it sells is an unlimited gain."
-    faults += fault_where(up < down, up, name="tbm_price", expected="up ≥ down", remedy=remedy)
+    faults: list[Fault] = []
+    for name in ("tbm_price", "exchange_price"):
+        if name not in tbm:
+            continue
+        price, expected, remedy = tbm[name], "a number in EUR/MWh", "Give a price for every period."
+        faults += fault_where(~(abs(price) < np.inf), price, name=name, expected=expected, remedy=remedy)
+        up, down = (price.sel({DIRECTION: d.value}, drop=True) for d in Direction)
+        remedy = "A TBM that buys dearer than it sells is an unlimited gain."
+        faults += fault_where(up < down, up, name=name, expected="up ≥ down", remedy=remedy)
     remedy = "Give the most that a feeder may take or deliver; infinite where there is no limit."
     missing = ~(tbm.tbm_limit >= 0)
     return faults + fault_where(missing, tbm.tbm_limit, name="tbm_limit", expected="≥ 0 MW", remedy=remedy)

@@ -268,6 +268,10 @@ def _windows(hours: np.ndarray, frame: pd.DataFrame, wide: object, periods: pd.D
     if WINDOW in frame and callable(wide):
         labels = pd.DataFrame(wide(WINDOW)).fillna("").to_numpy(dtype=object)
         return labels.astype(str)
+    if (hours <= 0).any():
+        given = some_labels([f"{value:g}" for value in hours[hours <= 0]])
+        remedy = "Leave it out where nothing has to come back."
+        raise_together([Fault("resources.rebound_hours", given, "above 0 h", remedy)])
     since = (periods - periods[0]) / pd.Timedelta(hours=1)
     with np.errstate(all="ignore"):
         number = np.floor(np.asarray(since)[None, :] / hours[:, None] + 1e-9)

@@ -18,6 +18,7 @@ from hiermarket.network.one_ports import OnePorts, held_voltages, net_injections
 from hiermarket.network.per_unit import radial_arrays
 from hiermarket.network.snapshots import periods_of
 from hiermarket.network.topology import tree
+from hiermarket.schema import option_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,6 +189,7 @@ def grid_from_pypsa(
     -----
     A limit of the angle is one of the flow, |f| = B |θ_0 − θ_1| ≤ B θ_max: nothing is lost.
     """
+    susceptance = option_of(Susceptance, susceptance, "susceptance")
     where = "grid"
     refuse_kinds(network, where)
     labels, faults = _labels(network, buses, where)

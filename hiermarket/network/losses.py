@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from hiermarket.errors import DataError, Fault
+from hiermarket.errors import Fault
 from hiermarket.labels import BUS, PERIOD
 from hiermarket.network.rating_polygon import ACTIVE_POWER
-from hiermarket.schema import bare
+from hiermarket.schema import bare, option_of, raise_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,7 @@ class LinDistFlow:
     Raises
     ------
     DataError
-        With fewer than two sides.
+        With fewer than two sides or 0 passes, a part of one, or another way of treating losses.
     """
 
     loss_passes: int = 2
@@ -56,9 +57,17 @@ class LinDistFlow:
     sides: int = 12
 
     def __post_init__(self) -> None:
-        if self.sides < ACTIVE_POWER:
-            remedy = "Use 12, or 2 for limits of the active power alone."
-            raise DataError([Fault("LinDistFlow.sides", str(self.sides), "at least 2", remedy)])
+        wanted = (
+            ("loss_passes", 0, "Use 2, or 0 for the lossless model."),
+            ("sides", ACTIVE_POWER, "Use 12, or 2 for limits of the active power alone."),
+        )
+        faults = []
+        for name, least, remedy in wanted:
+            given: object = getattr(self, name)
+            if not (isinstance(given, Integral) and int(given) >= least):
+                faults.append(Fault(f"LinDistFlow.{name}", str(given), f"a whole number, at least {least}", remedy))
+        raise_together(faults)
+        object.__setattr__(self, "losses", option_of(Losses, self.losses, "LinDistFlow.losses"))
 
 
 @dataclass(frozen=True, slots=True)

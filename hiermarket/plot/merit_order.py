@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hiermarket.labels import BID, DIRECTION, PERIOD, Direction
+from hiermarket.labels import BID, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.plot.style import INK, choose_feeder, choose_period, colour_of, label, legend_beside, own_axes, styled
 from hiermarket.schema import bare
 
@@ -77,7 +77,7 @@ def merit_order(
                 edge += sign * float(volume[k, t])
                 drawn.add(bsp)
             cleared = float(np.nansum(active[mine, t]))
-            tbm = float(market.tbm.tbm_price.sel({DIRECTION: direction.value}).values[t])
+            tbm = float(market.exchange_price.sel({FEEDER: name, DIRECTION: direction.value}).values[t])
             ends = (0.0, edge or 0.05 * sign)
             axes.plot(ends, (tbm, tbm), color=INK, lw=1.2, ls="--")
             axes.annotate(

@@ -104,7 +104,7 @@ def nodal_prices(chain: Chain, *, feeder: str | None = None, ax: Axes | None = N
         )
         axes.stairs(root, edges, baseline=None, color=COLOURS[0], lw=1.8, label="at the root")
         for direction, dashes in zip(DIRECTIONS, ((4, 2), (1, 1.4)), strict=True):
-            tbm = market.tbm.tbm_price.sel({DIRECTION: direction}).values
+            tbm = market.exchange_price.sel({FEEDER: name, DIRECTION: direction}).values
             axes.stairs(tbm, edges, baseline=None, color=INK, lw=1.2, ls=(0, dashes), label=f"TBM {direction}")
         axes.set_ylabel(label("nodal_price"))
         axes.set_title(f"Feeder {name}: prices")

@@ -13,6 +13,7 @@ from hiermarket.nomenclature import describe
 from hiermarket.results.indicators import indicators
 from hiermarket.results.risk import risk
 from hiermarket.schema import join_flat, unstack
+from hiermarket.stages.price_iteration import price_gap
 from hiermarket.stages.scenario_runs import ScenarioChain, stack
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def result_tree(chain: Chain | ScenarioChain) -> xr.DataTree:
     DataTree
         Of a run in scenarios every array has the leading dimension ``scenario``, and a group
         ``risk`` is added. Groups ``input, bidding`` (where somebody leads), ``equilibrium``
-        (where all do), ``clearing, forwarded, tso,
+        (where all do), ``exchange_prices`` (where they were iterated), ``clearing, forwarded, tso,
         disaggregation, settlement, baseline, indicators``. Dimensions and units as in the
         nomenclature; options, rules and versions are attributes of the root.
     """
@@ -48,12 +49,16 @@ def result_tree(chain: Chain | ScenarioChain) -> xr.DataTree:
         "input": describe(unstack(flat_inputs(chain.market))),
         "clearing": chain.clearing.data,
         "forwarded": chain.forwarded.data,
-        "tso": chain.cleared.data,
+        "tso": describe(chain.cleared.data.assign(price_gap=price_gap(chain.market, chain.clearing, chain.cleared))),
         "disaggregation": chain.disaggregation.data,
         "settlement": chain.settlement.data,
         "baseline": chain.baseline.data,
         "indicators": indicators(chain),
     }
+    if chain.price_iteration is not None:
+        prices = chain.price_iteration
+        told = {"consistent": int(prices.consistent), "reason": prices.reason}
+        groups["exchange_prices"] = prices.data.assign_attrs(told)
     if chain.bidding:
         flat = flat_bidding(chain.bidding)
         groups["bidding"] = unstack(flat).assign_attrs(flat.attrs)

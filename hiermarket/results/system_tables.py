@@ -11,6 +11,7 @@ from hiermarket.results.market_tables import by_bid, energy_of, times
 from hiermarket.results.table import MISSING, Column, figure, span, table
 from hiermarket.schema import bare
 from hiermarket.stages.capability import CORNER
+from hiermarket.stages.price_iteration import price_gap
 from hiermarket.stages.settlement import change_payment
 from hiermarket.stages.tso_model import GRID_BID, GRID_BUS, interface_buses
 
@@ -116,34 +117,29 @@ def _changed(chain: Chain, mine: np.ndarray) -> list[float | str]:
 
 
 def interfaces(chain: Chain) -> Table:
-    """Return the price at every interface beside the TBM price that stage 1 assumed."""
+    """Return the price at every interface beside the exchange price that stage 1 counted on."""
     market, flat = chain.market, chain.cleared.flat
     at, duration = interface_buses(market.tso_side), market.duration.values
     price = flat.interface_price.transpose(FEEDER, PERIOD).values
-    assumed = {d: market.tbm.tbm_price.sel({DIRECTION: d}).values for d in DIRECTIONS}
+    gap = price_gap(market, chain.clearing, chain.cleared).values
     bought = {
         d: chain.clearing.flat.tbm_volume.sel({DIRECTION: d}).transpose(FEEDER, PERIOD).values for d in DIRECTIONS
     }
     rows: list[list[float | str]] = []
     for k, feeder in enumerate(market.feeder_names):
         energy = [float((bought[d][k] * duration).sum()) for d in DIRECTIONS]
-        # where the DSO trades, the price it assumed is that of the direction
-        differences = [np.where(bought[d][k] > NEGLIGIBLE, price[k] - assumed[d], np.nan) for d in DIRECTIONS]
-        both = np.stack(differences)
-        if np.isfinite(both).any():
-            direction, t = np.unravel_index(int(np.nanargmax(np.abs(both))), both.shape)
-            worst: list[float | str] = [float(both[direction, t]), times(market)[int(t)]]
-        else:
-            worst = [np.nan, MISSING]
-        rows.append(
-            [f"{feeder} at {at.iloc[k]}", *energy, *(_ends(assumed[d]) for d in DIRECTIONS), _ends(price[k]), *worst]
-        )
+        t = int(np.nanargmax(np.abs(gap[k]))) if np.isfinite(gap[k]).any() else None
+        worst: list[float | str] = [np.nan, MISSING] if t is None else [float(gap[k, t]), times(market)[t]]
+        counted_on = [_ends(market.exchange_price.sel({FEEDER: feeder, DIRECTION: d}).values) for d in DIRECTIONS]
+        rows.append([f"{feeder} at {at.iloc[k]}", *energy, *counted_on, _ends(price[k]), *worst])
     columns = [
         Column("Feeder and grid bus"), Column("TBM up", "MWh"), Column("TBM down", "MWh"),
         Column("Assumed up", "EUR/MWh"), Column("Assumed down", "EUR/MWh"), Column("Interface price", "EUR/MWh"),
-        Column("Largest difference", "EUR/MWh"), Column("in period"),
+        Column("Largest gap", "EUR/MWh"), Column("in period"),
     ]  # fmt: skip
-    note = "Difference: interface price less the TBM price that the DSO assumed, where it has traded."
+    note = "Gap: interface price less the price that the DSO counted on in the direction in which it trades."
+    if chain.price_iteration is not None:
+        note += f" Exchange prices were iterated: {chain.price_iteration.reason}."
     return table("TSO clearing: interfaces", columns, rows, note=note)
 
 

@@ -10,9 +10,9 @@ import xarray as xr
 
 from hiermarket.labels import BID, DIRECTION, DIRECTIONS, PERIOD
 from hiermarket.schema import bare, direction_sign, freeze
-from hiermarket.stages.paid_prices import paid_price
+from hiermarket.stages.paid_prices import grid_bid_price, paid_price
 from hiermarket.stages.settlement import change_payment
-from hiermarket.stages.tso_model import GRID_BID, GRID_BUS
+from hiermarket.stages.tso_model import GRID_BID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def feeder_totals(chain: Chain) -> Totals:
     activation, final = bare(local["activation"]), bare(chain.disaggregation.flat["final_activation"])
     taken = (bare(local["tbm_volume"]) * duration).sum(["feeder", PERIOD]).sel({DIRECTION: list(DIRECTIONS)}).values
     lost = float(((bare(local["unserved"]) + bare(local["spilled"])) * duration).sum())
-    tbm = float((direction_sign() * bare(market.tbm["tbm_price"]) * bare(local["tbm_volume"]) * duration).sum())
+    tbm = float((direction_sign() * market.exchange_price * bare(local["tbm_volume"]) * duration).sum())
     paid = float((duration * bare(market.bids.sign) * paid_price(market, local) * activation).sum())
     extra = float(change_payment(market, chain.disaggregation).sum())
     (bid, true), (final_bid, final_true) = local_costs(market, activation), local_costs(market, final)
@@ -165,11 +165,11 @@ def local_costs(market: BalancingMarket, activation: xr.DataArray) -> tuple[floa
 
 
 def grid_costs(side: TsoSide, cleared: TsoClearing) -> tuple[float, float, float]:
-    """Payment, bid cost and true cost of the transmission bids [EUR]."""
+    """Payment by the pricing rule, bid cost and true cost of the transmission bids [EUR]."""
     offers = cleared.grid_bids
     energy = bare(side.duration) * bare(offers.sign).rename({BID: GRID_BID}) * bare(cleared.flat["grid_activation"])
-    at = xr.DataArray(offers.data["bid_bus"].values, dims=GRID_BID, coords={GRID_BID: energy.indexes[GRID_BID]})
-    price = bare(cleared.flat["grid_price"]).sel({GRID_BUS: at}).drop_vars(GRID_BUS)
+    # σ y Δ p,  p by the pricing rule                                                     [EUR]
+    price = energy.transpose(GRID_BID, PERIOD).copy(data=grid_bid_price(side, cleared))
     bid_price, cost = (bare(offers.data[name]).rename({BID: GRID_BID}) for name in ("price", "cost"))
     return float((energy * price).sum()), float((energy * bid_price).sum()), float((energy * cost).sum())
 

@@ -165,7 +165,7 @@ def clearing_cost(model: linopy.Model, market: BalancingMarket, price: xr.DataAr
     # (8)  Σ_t Δ_t [ Σ σ π a + π^T_up g_up − π^T_down g_down + VOLL Σ (s⁺ + s⁻ + z⁺ + z⁻) ]      [EUR]
     return (
         ((duration * sign * bare(price)) * a).sum()
-        + ((duration * direction * bare(market.tbm.tbm_price)) * g).sum()
+        + ((duration * direction * market.exchange_price) * g).sum()
         + (market.rules.value_of_lost_load * duration * lost).sum()
     )
 

@@ -61,7 +61,7 @@ def cost_of_losses(market: BalancingMarket, clearing: DsoClearing, rent: Floats)
         # (32)  −Δ λ_root (g − Σ X)                                                       [EUR]
         bought: Floats = -hours * root * (g - drawn)
         return bought
-    price = (direction_sign() * bare(market.tbm["tbm_price"]) * volume).sum(DIRECTION).transpose(FEEDER, PERIOD).values
+    price = (direction_sign() * market.exchange_price * volume).sum(DIRECTION).transpose(FEEDER, PERIOD).values
     # where no other limit counts, the rent is that of losses but for a price above the TBM's at its limit
     found: Floats = rent - hours * (root * g - price)
     decided: NDArray[np.bool_] = flat["screened"].sel({FEEDER: names}).transpose(FEEDER, PERIOD).values.astype(bool)

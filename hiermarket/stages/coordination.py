@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hiermarket.errors import MarketWarning
@@ -18,6 +18,7 @@ from hiermarket.stages.disaggregation import Disaggregation, disaggregate
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso
 from hiermarket.stages.equilibrium import Equilibrium, find_equilibrium
 from hiermarket.stages.forwarding_methods import Corrective, ForwardingMethod, SafeBox
+from hiermarket.stages.price_iteration import FixedPoint, PriceIteration, consistent_prices
 from hiermarket.stages.settlement import Settlement, settle
 from hiermarket.stages.tso_clearing import TsoClearing, clear_tso
 
@@ -85,6 +86,9 @@ class Options:
         How the DSO finds what it forwards.
     grid : LinDistFlow
         Loss passes and rating polygon.
+    exchange_prices : FixedPoint or None
+        How the DSOs come to the prices that they count on for energy from and to the TBM in
+        stage 1; None: those of the market's TBM.
     solver : SolverOptions or None
         Tolerances and limits.
     """
@@ -92,6 +96,7 @@ class Options:
     behaviour: Behaviour = field(default_factory=Truthful)
     forwarding: ForwardingMethod = field(default_factory=SafeBox)
     grid: LinDistFlow = field(default_factory=LinDistFlow)
+    exchange_prices: FixedPoint | None = None
     solver: SolverOptions | None = None
 
 
@@ -112,6 +117,8 @@ class Chain:
         How they were computed.
     equilibrium : Equilibrium or None
         The offers of all BSPs, and whether they are verified to be an equilibrium.
+    price_iteration : PriceIteration or None
+        How the exchange prices were found, and whether the TSO's clearing pays them.
     """
 
     market: BalancingMarket
@@ -124,6 +131,7 @@ class Chain:
     baseline: Baseline
     options: Options
     equilibrium: Equilibrium | None = None
+    price_iteration: PriceIteration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +196,7 @@ def common_stages(
     tell = progress or _silent
     market, clearing = local.market, local.clearing.require()
     tell(STAGES[3])
-    cleared = clear_tso(market, clearing, local.forwarded, solver=options.solver).require()
-    if isinstance(options.forwarding, Corrective):
-        cleared = correct(market, clearing, local.forwarded, cleared, solver=options.solver).require()
+    cleared = _clear_tso(local, options)
     tell(STAGES[4])
     disaggregation = disaggregate(market, clearing, local.forwarded, cleared, solver=options.solver)
     tell(STAGES[5])
@@ -235,8 +241,28 @@ def run_chain(
     SolveError
         With the labels of the stage's first feeder and period without an optimum.
     """
+    options = options or Options()
+    found: PriceIteration | None = None
+    if options.exchange_prices is not None:
+
+        def clear_both(priced: BalancingMarket) -> tuple[DsoClearing, TsoClearing]:
+            local = local_stages(priced, options, progress=progress)
+            return local.clearing.require(), _clear_tso(local, options)
+
+        found = consistent_prices(market, options.exchange_prices, clear_both)
+        market = market.with_exchange_price(found.flat["exchange_price"])
+        if not found.consistent:
+            warnings.warn(f"No consistent exchange prices: {found.reason}", MarketWarning, stacklevel=2)
     local = local_stages(market, options, progress=progress)
-    return common_stages(local, options, progress=progress)
+    return replace(common_stages(local, options, progress=progress), price_iteration=found)
+
+
+def _clear_tso(local: LocalStages, options: Options) -> TsoClearing:
+    """Clear the TSO's market, and correct it where the forwarding method does."""
+    cleared = clear_tso(local.market, local.clearing, local.forwarded, solver=options.solver).require()
+    if isinstance(options.forwarding, Corrective):
+        cleared = correct(local.market, local.clearing, local.forwarded, cleared, solver=options.solver).require()
+    return cleared
 
 
 def _silent(stage: str) -> None:

@@ -280,7 +280,7 @@ def _values(
 def _described(market: BalancingMarket, values: xr.Dataset) -> xr.Dataset:
     """Return a clearing's arrays with what follows from them, their labels, and no recourse where none is given."""
     sign, price, duration = bare(market.bids.sign), bare(market.bids.data.price), bare(market.duration)
-    prices = direction_sign() * bare(market.tbm.tbm_price)
+    prices = direction_sign() * market.exchange_price
     of_bids = duration * per_feeder(sign * price * values.activation, market)
     of_tbm = duration * (prices * values.tbm_volume).sum(DIRECTION, skipna=False)
     nothing = xr.zeros_like(values.nodal_price)

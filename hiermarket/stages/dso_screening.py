@@ -88,8 +88,7 @@ def feeder_stacks(market: BalancingMarket, factor: Floats) -> FeederStacks:
     }  # fmt: skip
     limit = tbm.tbm_limit.sel({FEEDER: market.feeder_names}).transpose(DIRECTION, FEEDER, PERIOD)
     for column, direction in enumerate(DIRECTIONS):
-        of_case = np.broadcast_to(tbm.tbm_price.sel({DIRECTION: direction}).values, limit.shape[1:]).ravel()
-        laid["cost"][:, column - 2] = of_case
+        laid["cost"][:, column - 2] = market.exchange_price.sel({DIRECTION: direction}).values.ravel()
         laid["volume"][:, column - 2] = limit.sel({DIRECTION: direction}).values.ravel()
         laid["factor"][:, column - 2] = 1.0
         laid["up"][:, column - 2] = 1.0 - 2.0 * column

@@ -119,7 +119,7 @@ def find_equilibrium(
     Raises
     ------
     DataError
-        When there is no such BSP, or an order names others.
+        When there is no such BSP, none at all, one twice, or an order names others.
     ModelError
         As `bid_strategically` does.
     SolveError
@@ -143,6 +143,7 @@ def find_equilibrium(
     """
     method, grid, decides = method or GaussSeidel(), grid or LinDistFlow(), decides or PricesOnly()
     names = list(market.bids.bsps if bsps is None else bsps)
+    _require_names(names)
     for bsp in names:
         require_leader_known(market, bsp, decides)
     _require_order(method, names)
@@ -227,7 +228,7 @@ def _of_bids(market: BalancingMarket, clearing: DsoClearing) -> tuple[xr.DataArr
 def _money(market: BalancingMarket, clearing: DsoClearing, of_bids: xr.DataArray) -> float:
     """Return Δ (Σ of bids + Σ σ π^T g + VOLL Σ (s + z)) of a clearing [EUR]."""
     flat, duration = clearing.flat, bare(market.duration)
-    of_tbm = (direction_sign() * bare(market.tbm.tbm_price) * bare(flat.tbm_volume)).sum([FEEDER, DIRECTION])
+    of_tbm = (direction_sign() * market.exchange_price * bare(flat.tbm_volume)).sum([FEEDER, DIRECTION])
     lost = sum(bare(array).fillna(0.0).sum("bus") for array in clearing.recourse.data_vars.values())
     return float((duration * (of_bids.sum(BID) + of_tbm + market.rules.value_of_lost_load * lost)).sum())
 
@@ -263,6 +264,14 @@ def _reason(found: Walk, regret: Mapping[str, float], method: Method, failed: Se
         if bool(here.any()):
             return f"{said}: {words} at {some_labels(labels_where(here))}."
     return f"{said}, but no offer was found that the tie rule clears at a gain."
+
+
+def _require_names(names: Sequence[str]) -> None:
+    """Refuse nobody, and a BSP that is named twice."""
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice or not names:
+        found = f"{some_labels(twice)} more than once" if twice else "nobody"
+        raise_together([Fault("bsps", found, "each strategic BSP once", "Leave it out for all BSPs.")])
 
 
 def _require_order(method: Method, names: Sequence[str]) -> None:

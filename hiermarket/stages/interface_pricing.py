@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from hiermarket import bilevel
-from hiermarket.errors import DataError, Fault, MarketWarning
+from hiermarket.errors import DataError, Fault
 from hiermarket.labels import BID, BUS, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.nomenclature import describe
@@ -221,7 +220,4 @@ def _announced(
 
 def _priced(market: BalancingMarket, price: xr.DataArray) -> BalancingMarket:
     """Return the market as the DSOs see it: one price for what they take and what they deliver."""
-    both = price * xr.ones_like(market.tbm["tbm_price"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MarketWarning)
-        return replace(market, tbm=freeze(market.tbm.assign(tbm_price=both.transpose(DIRECTION, PERIOD))))
+    return market.with_exchange_price(price)

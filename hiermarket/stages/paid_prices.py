@@ -176,6 +176,19 @@ def grid_paid_price(side: TsoSide, cleared: TsoClearing) -> Floats:
     return np.broadcast_to(cleared.flat["uniform_price"].values, nodal.shape)
 
 
+def grid_bid_price(side: TsoSide, cleared: TsoClearing) -> Floats:
+    """Return what one MWh of every transmission bid is paid, or pays, (grid bid, period) [EUR/MWh].
+
+    The `grid_paid_price` of its bus, or its own price π with pay-as-bid.
+    """
+    data = cleared.grid_bids.data
+    if side.rules.pricing is Pricing.PAY_AS_BID:
+        own: Floats = data["price"].transpose(BID, PERIOD).values
+        return own
+    at = positions(cleared.flat.indexes["grid_bus"], data["bid_bus"].values)
+    return grid_paid_price(side, cleared)[at]
+
+
 def uniform_price(nodal: Floats, need: Floats) -> Floats:
     """Return one price for the whole transmission grid, (period) [EUR/MWh].
 

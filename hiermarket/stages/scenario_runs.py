@@ -118,6 +118,9 @@ def run_scenarios(
 
 def _with_common_box(market: ScenarioMarket, options: Options, method: CommonBox) -> dict[str, Chain]:
     """Run every stage, with one box of volumes for all scenarios."""
+    if options.exchange_prices is not None:
+        remedy = "Leave the iteration out, or forward in each scenario: SafeBox, OfferCurve."
+        raise DataError([Fault("options.exchange_prices", "FixedPoint", "None with CommonBox", remedy)])
     first = replace(options, forwarding=Unfiltered(undo=method.undo))
     local = {name: local_stages(one, first) for name, one in one_by_one(market).items()}
     bid = replace(market, markets={name: stages.market for name, stages in local.items()})

@@ -173,8 +173,8 @@ class Fragmented:
             expected = f"a number between ±{lost_load:g}, the value of lost load"
             remedy = "Lower the price, or raise the value of lost load."
             raise DataError([Fault("interface_price", f"{price:g}", expected, remedy)])
-        priced = market.tbm.assign(tbm_price=xr.full_like(market.tbm["tbm_price"], price))
-        return _one_after_the_other(market, replace(market, tbm=freeze(priced)), grid, solver)
+        priced = market.with_exchange_price(xr.full_like(market.tbm["tbm_price"], price))
+        return _one_after_the_other(market, priced, grid, solver)
 
 
 def _one_after_the_other(

@@ -28,7 +28,14 @@ from hiermarket.stages.accounts import (
     together,
 )
 from hiermarket.stages.congestion import cost_of_losses
-from hiermarket.stages.paid_prices import dual_price, grid_paid_price, imbalance_price, paid_price, shortfall
+from hiermarket.stages.paid_prices import (
+    dual_price,
+    grid_bid_price,
+    grid_paid_price,
+    imbalance_price,
+    paid_price,
+    shortfall,
+)
 from hiermarket.stages.tso_model import GRID_BID, GRID_BUS, TBM
 
 if TYPE_CHECKING:
@@ -128,7 +135,10 @@ def join_settlements(parts: Sequence[Settlement]) -> Settlement:
 
 
 def settle_feeders(
-    market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing, disaggregation: Disaggregation
+    market: BalancingMarket,
+    clearing: DsoClearing,
+    cleared: TsoClearing,
+    disaggregation: Disaggregation,
 ) -> Settlement:
     """Settle the distribution markets of some feeders and what they exchange with the TSO.
 
@@ -222,8 +232,8 @@ def _exchanged(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, 
     """Return what each DSO pays for energy from the TBM [EUR], and its exchange [MW], (feeder, period)."""
     volume = bare(clearing.flat["tbm_volume"]).sel({FEEDER: market.feeder_names}).fillna(0.0)
     direction = direction_sign()
-    # Δ (π^T_up g_up − π^T_down g_down)                                                 [EUR]
-    energy = bare(market.duration) * (direction * bare(market.tbm["tbm_price"]) * volume).sum(DIRECTION)
+    # Δ (π^E_up g_up − π^E_down g_down)                                                 [EUR]
+    energy = bare(market.duration) * (direction * market.exchange_price * volume).sum(DIRECTION)
     return _by(FEEDER, energy), _by(FEEDER, (direction * volume).sum(DIRECTION))
 
 
@@ -247,6 +257,7 @@ def imbalance_payments(market: BalancingMarket, flat: xr.Dataset) -> tuple[Float
     price = imbalance_price(market, flat)
     lost = bare(flat["unserved"]) - bare(flat["spilled"])
     owner = positions(market.feeder_names, market.feeders.feeder_of.loc[price[BUS].values].to_numpy())
+    # π^T of (35) is the TBM's own price, whatever a DSO counts on at its interface
     dual = dual_price(market.rules, price, market.imbalance, market.tbm["tbm_price"])
     # Δ p I;  Δ [ p (s⁺ − s⁻) + κ (z⁺ − z⁻) ];  Δ (p_dual − p) I                         [EUR]
     charged = duration * price * market.imbalance
@@ -279,12 +290,10 @@ def settle_grid(side: TsoSide, cleared: TsoClearing) -> Settlement:
     duration, flat, offers = side.duration.values, cleared.flat, cleared.grid_bids
     book, payers = Book(side.periods), of_kind(Kind.GRID_PAYERS)
     price = flat["grid_price"].transpose(GRID_BUS, PERIOD)
-    at = positions(price.indexes[GRID_BUS], offers.data["bid_bus"].values)
     # Δ σ p y,  p by the pricing rule                                                   [EUR]
     sign, rules, activated = offers.sign.values[:, None], side.rules, _by(GRID_BID, flat["grid_activation"])
     at_bus = grid_paid_price(side, cleared)
-    bid_price = _by(BID, offers.data["price"])
-    paid = bid_price if rules.pricing is Pricing.PAY_AS_BID else at_bus[at]
+    bid_price, paid = _by(BID, offers.data["price"]), grid_bid_price(side, cleared)
     provider = positions(pd.Index(offers.bsps), offers.data["bid_bsp"].values)
     by_provider = sums(sign * paid * activated * duration, provider, len(offers.bsps))
     accounts = [Account(TBM if name == TBM else f"{Kind.PROVIDER} {name}", Kind.PROVIDER) for name in offers.bsps]

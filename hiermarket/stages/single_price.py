@@ -71,7 +71,7 @@ def unlimited(
         for d in Direction
     )
     enough = (lacking + least + CLEARANCE < up) & (most - lacking + CLEARANCE < down)
-    highest = np.abs(tbm.tbm_price).max(DIRECTION).values
+    highest = abs(market.exchange_price).max(DIRECTION).values
     largest = np.maximum.reduceat(np.abs(factor).max(axis=0), grid.roots, axis=0)
     affordable = highest * largest < market.rules.value_of_lost_load
     return need.copy(data=(slack > CLEARANCE) & ~broken & sound & enough & affordable & np.isfinite(lacking))
@@ -156,5 +156,5 @@ def stack_cost(model: linopy.Model, market: BalancingMarket, own: xr.DataArray) 
     a, g = model.variables["Stack-activation"], model.variables["Stack-tbm"]
     duration, sign = bare(market.duration), bare(market.bids.sign)
     price = bare(market.bids.data.price).where(~own, 0.0)
-    of_tbm = duration * direction_sign() * bare(market.tbm.tbm_price)
+    of_tbm = duration * direction_sign() * market.exchange_price
     return ((duration * sign * price) * a).sum() + (of_tbm * g).sum()

@@ -100,8 +100,8 @@ def clear_two_stage(
     Raises
     ------
     DataError
-        When `here_and_now` does not name the market's bids, a schedule has no power flow, or
-        resources hold periods together.
+        When `here_and_now` does not name the market's bids, a schedule has no power flow,
+        resources hold periods together, or bids have a minimum volume.
     SolveError
         With scenario, feeder and period of a block without an optimum.
 
@@ -117,7 +117,7 @@ def clear_two_stage(
     2011, chapter 4, doi 10.1007/978-1-4614-0237-4.
     """
     grid, risk, solver = grid or LinDistFlow(), risk or Expectation(), solver or SolverOptions()
-    raise_together(_resource_faults(market))
+    raise_together([*_resource_faults(market), *_minimum_faults(market)])
     one = folded(market)
     raise_together(_label_faults(here_and_now, one))
     built = read_clearing(one, grid)
@@ -158,6 +158,13 @@ def _resource_faults(market: ScenarioMarket) -> list[Fault]:
     held = [name for name in market.scenarios if market.of(name).resources is not None]
     remedy = "Clear without them: market.of(scenario).without_resources()."
     return [Fault("resources", f"some in {some_labels(held)}", "none in two stages", remedy)] if held else []
+
+
+def _minimum_faults(market: ScenarioMarket) -> list[Fault]:
+    """Refuse minimum volumes: (49) is a linear program, and its multipliers are the prices."""
+    whole = [name for name in market.scenarios if not market.of(name).bids.is_divisible]
+    remedy = "Leave the minimum volumes out, or clear each scenario by itself (hm.run)."
+    return [Fault("bids.minimum", f"some in {some_labels(whole)}", "none in two stages", remedy)] if whole else []
 
 
 def _label_faults(here_and_now: xr.DataArray, market: BalancingMarket) -> list[Fault]:

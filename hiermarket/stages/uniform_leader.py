@@ -52,7 +52,7 @@ def multiples(
     (27) of docs/model.md: without limits λ + τκ = φ λ_root, and a bid may be offered at it. A bid that is paid
     λ_root and the uplift is then paid the dearer of both for up, and pays the cheaper for down.
     """
-    data, rules, tbm = market.bids.data, market.rules, market.tbm.tbm_price
+    data, rules = market.bids.data, market.rules
     owner = xr.DataArray(data.bid_feeder.values, dims=BID, coords={BID: own.indexes[BID]})
     offers = (bare(own) & (bare(data.volume) > 0)).transpose(BID, PERIOD)
     limited = offers & ~free.sel({FEEDER: owner}).drop_vars(FEEDER)
@@ -63,7 +63,8 @@ def multiples(
     )
     factor = bid_factors(market, grid.factors()).transpose(BID, PERIOD)
     factor = factor.where(abs(factor - 1.0) > SAME, 1.0).where(offers, 1.0)
-    up, down = (bare(tbm).sel({DIRECTION: d.value}, drop=True) for d in Direction)
+    exchange = market.exchange_price.sel({FEEDER: owner}).drop_vars(FEEDER)
+    up, down = (exchange.sel({DIRECTION: d.value}, drop=True) for d in Direction)
     is_up = bare(market.bids.sign) > 0
     # the uplift is that of an offer at φ λ_root, which π^T_down ≤ λ_root ≤ π^T_up must leave within floor and cap
     cut = (is_up & (factor > 1) & (factor * up > rules.price_cap)) | (

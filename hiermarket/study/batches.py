@@ -43,13 +43,18 @@ def options_for(part: BalancingMarket, options: Options) -> Options:
 
 
 def require_separable(options: Options) -> None:
-    """Refuse behaviours that are not computed batch by batch.
+    """Refuse what is not computed batch by batch.
 
     Raises
     ------
     DataError
-        When every BSP is strategic.
+        When every BSP is strategic, or exchange prices are iterated.
     """
+    if options.exchange_prices is not None:
+        remedy = "Run the market in memory, without a client: hm.run(market, options)."
+        raise_together(
+            [Fault("options.exchange_prices", "FixedPoint", "None, where feeders run once and apart", remedy)]
+        )
     if isinstance(options.behaviour, AllStrategic):
         remedy = "Run the market in memory, without a client: hm.run(market, options)."
         expected = "Truthful, AsBid or OneLeader, where feeders are computed apart"

@@ -231,9 +231,8 @@ def _grown(grid: TransmissionGrid, copies: int) -> TransmissionGrid:
 
 
 def _limits(tbm: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
-    """Return the TBM's prices, and for every copy the limit of the case's feeder."""
-    limit = tbm["tbm_limit"].isel({FEEDER: np.zeros(len(names), dtype=int)})
-    return xr.Dataset({"tbm_price": tbm["tbm_price"], "tbm_limit": limit.assign_coords({FEEDER: list(names)})})
+    """Return the TBM's prices, and for every copy the limits and prices of the case's feeder."""
+    return tbm.isel({FEEDER: np.zeros(len(names), dtype=int)}).assign_coords({FEEDER: list(names)})
 
 
 def _feeders(one: xr.Dataset, names: Sequence[str], load: Sequence[float]) -> Feeders:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from hiermarket.errors import DataError, Fault, some_labels
 from hiermarket.market.balancing_market import BalancingMarket
 from hiermarket.market.scenarios import ScenarioMarket
-from hiermarket.schema import raise_together
+from hiermarket.schema import option_of, raise_together
 from hiermarket.stages.coordination import Options
 from hiermarket.stages.forwarding_methods import Corrective
 from hiermarket.study.source import MarketSource
@@ -105,7 +105,7 @@ class Study:
         raise_together(faults)
         values = {
             "source": given, "folder": Path(folder), "options": options or Options(), "batch": batch,
-            "on_failure": on_failure, "retries": retries,
+            "on_failure": option_of(OnFailure, on_failure, "study.on_failure"), "retries": retries,
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)

@@ -205,3 +205,30 @@ def test_bids_that_were_read_have_no_other_convention(table):
     with pytest.raises(DataError) as error:
         bids(bids(table, PERIODS), PERIODS, convention=PriceConvention.PAID_FOR_BOTH)
     assert [fault.where for fault in error.value.faults] == ["bids.convention"]
+
+
+def test_a_convention_may_be_given_by_its_value(table):
+    for convention in PriceConvention:
+        found = bids(table, PERIODS, convention=str(convention)).data
+        xr.testing.assert_identical(found, bids(table, PERIODS, convention=convention).data)
+    with pytest.raises(DataError) as error:
+        bids(table, PERIODS, convention="paid")
+    assert [fault.where for fault in error.value.faults] == ["bids.convention"]
+
+
+@pytest.mark.parametrize("column", ["feeder", "bsp", "bus", "direction"])
+@pytest.mark.parametrize("nothing", [None, np.nan])
+def test_rows_without_a_label_are_named(table, column, nothing):
+    labels = table[column].astype(object)
+    labels.iloc[0] = nothing
+    (fault,) = faults_of(table.assign(**{column: labels}))
+    assert fault.where == f"bids.{column}"
+    assert str(table.index[0]) in fault.found
+
+
+def test_a_bid_has_one_resource_in_all_periods(table):
+    """That of the first row held in all periods, in silence."""
+    (fault,) = faults_of(table.assign(resource=["x", "x", "", "y", "y"]))
+    assert fault.where == "bids.resource"
+    assert "n/A/18/0/up" in fault.found
+    assert "s/B" not in fault.found

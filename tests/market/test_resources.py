@@ -155,3 +155,11 @@ def test_of_feeders_keeps_their_resources():
     case = market([0.0], TWO, {"resource": ["R"], "p_max": 1.0})
     assert isinstance(case.of_feeders(["f"]).resources, Resources)
     assert case.resources.of_feeders([]) is None
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0])
+def test_a_rebound_needs_hours(hours):
+    """0 h set no limit, and less gave windows of numbers below 0."""
+    with pytest.raises(DataError) as error:
+        read(rebound_hours=hours)
+    assert where(error) == ["resources.rebound_hours"]

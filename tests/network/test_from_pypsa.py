@@ -348,7 +348,8 @@ def test_grid_susceptances(shipped):
     # 1-2: r 0.01938, x 0.05917; 4-7: x 0.20912 with a tap that does not count; per unit on 100 MVA
     assert by_series.sel(line="1-2").item() == pytest.approx(100 * 0.05917 / (0.01938**2 + 0.05917**2))
     assert by_series.sel(line="4-7").item() == pytest.approx(100 / 0.20912)
-    assert grid_from_pypsa(n).data.susceptance.sel(line="4-7").item() == pytest.approx(100 / 0.20912 / 0.978)
+    for by_reactance in (grid_from_pypsa(n), grid_from_pypsa(n, susceptance="reactance")):
+        assert by_reactance.data.susceptance.sel(line="4-7").item() == pytest.approx(100 / 0.20912 / 0.978)
 
 
 def test_grid_angles_limit_flows(shipped):

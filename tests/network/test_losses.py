@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from hiermarket.errors import DataError
 from hiermarket.network.feeders import combine
 from hiermarket.network.losses import LinDistFlow, Losses, linearise, lossless
 from hiermarket.network.power_flow import power_flow
@@ -86,6 +87,27 @@ def test_lossless(grid):
 
 def test_defaults():
     assert LinDistFlow() == LinDistFlow(loss_passes=2, losses=Losses.LINEARISED, sides=12)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("loss_passes", -1),
+        ("loss_passes", 1.5),
+        ("losses", "constnat"),
+        ("sides", 1),
+        ("sides", 2.5),
+        ("sides", np.nan),
+    ],
+)
+def test_what_is_no_option_is_refused(name, given):
+    with pytest.raises(DataError) as error:
+        LinDistFlow(**{name: given})
+    assert [fault.where for fault in error.value.faults] == [f"LinDistFlow.{name}"]
+
+
+def test_an_option_may_be_given_by_its_value():
+    assert LinDistFlow(losses="constant").losses is Losses.CONSTANT
 
 
 def test_polygon_of_twelve_sides_cuts_at_most_three_point_four_percent():

@@ -197,7 +197,7 @@ def test_sequential_schemes_find_the_common_optimum():
 def test_the_announced_price_is_a_tick_off_the_tie():
     # at x = 30 the DSO does not care whether FSP2 is activated: 29.99 leaves no doubt
     led = hm.price_interface(hm.load_case("lind"), grid=GRID)
-    assert led.market.tbm.tbm_price.values == pytest.approx(-29.99)
+    assert led.market.exchange_price.values == pytest.approx(-29.99)
     assert led.clearing.flat.tbm_volume.sel(direction="down").item() == pytest.approx(2.0)
 
 

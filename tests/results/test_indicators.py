@@ -3,12 +3,17 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hiermarket.market.balancing_market import Transmission, balancing_market
+from hiermarket.market.bids import bids
 from hiermarket.market.cases import load_case
+from hiermarket.market.rules import MarketRules, Pricing
+from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.nomenclature import QUANTITIES
 from hiermarket.results.indicators import indicators, indicators_of
@@ -205,6 +210,30 @@ def test_what_one_batch_does_not_know_the_whole_does_not(two_bus_run):
     assert total.cost_before.isnull().all()
     assert total.worst_violation.sel(when="baseline").isnull().all()
     assert total.worst_violation.sel(when="transmission").notnull().all()
+
+
+@pytest.mark.parametrize(
+    ("pricing", "payment"),
+    # the TSO needs 1.5 MW: G1 gives 1 MW at 10, G2 0.5 MW at 50; the price is 50
+    [(Pricing.NODAL, 75.0), (Pricing.UNIFORM, 75.0), (Pricing.PAY_AS_BID, 35.0)],
+)
+def test_a_payment_is_what_the_settlement_pays(pricing, payment):
+    feeder = feeder_from_table(pd.DataFrame({"parent": [""]}, index=["r"]), name="f")
+    periods = pd.DatetimeIndex(feeder.data.period.values)
+    grid = {"feeder": "transmission", "bsp": ["G1", "G2"], "bus": "transmission", "direction": "up"}
+    offers = bids(pd.DataFrame({**grid, "price": [10.0, 50.0], "volume": 1.0}), periods)
+    nothing = {"feeder": ["f"], "bsp": "A", "bus": "r", "direction": "up", "price": 90.0, "volume": 0.1}
+    market = balancing_market(
+        {"f": feeder}, bids=pd.DataFrame(nothing), tbm_prices={"up": 60.0, "down": 20.0},
+        imbalance=pd.DataFrame({"feeder": ["f"], "bus": "r", "imbalance": 1.5}),
+        rules=MarketRules(200.0, 1000.0, pricing=pricing), transmission=Transmission(bids=offers),
+    )  # fmt: skip
+    chain = run_chain(market, Options(behaviour=AsBid(), grid=LOSSLESS))
+    providers = chain.settlement.balance.sel(account=[f"transmission provider {name}" for name in ("G1", "G2")])
+    assert float(providers.sum()) == pytest.approx(payment)
+    found = indicators(chain)
+    for name in ("cost_before", "cost_after"):
+        assert by(found, name, stage="transmission") == pytest.approx([payment, 35.0, 35.0])
 
 
 def test_dimensions_and_units_are_those_of_the_table(random_run):

@@ -39,7 +39,11 @@ def sequential_cost(market, clearing, method):
     """Cost at bid prices of every bid after stage 1, TSO and disaggregation, and of what is lost [EUR], by period."""
     forwarded = forward(market, clearing, method=method)
     cleared = clear_tso(market, clearing, forwarded).require()
-    final = disaggregate(market, clearing, forwarded, cleared)
+    return final_cost(market, cleared, disaggregate(market, clearing, forwarded, cleared))
+
+
+def final_cost(market, cleared, final):
+    """Cost at bid prices of every bid after all stages, and of what is lost [EUR], by period."""
     own, grid = market.bids, cleared.grid_bids
     local = (own.sign * own.data.price * final.flat.final_activation).sum("bid")
     others = (grid.sign.values[:, None] * grid.data.price.values * cleared.flat.grid_activation.values).sum(axis=0)

@@ -190,3 +190,10 @@ def test_faults_are_named(m33_case):
     uniform = dataclasses.replace(m33_case, rules=dataclasses.replace(m33_case.rules, pricing=hm.Pricing.UNIFORM))
     with pytest.raises(hm.ModelError, match="no limit can count; low voltage at m33/"):
         hm.find_equilibrium(uniform)
+
+
+@pytest.mark.parametrize("names", [[], ["A", "A"]])
+def test_every_strategic_bsp_is_named_once(names):
+    with pytest.raises(hm.DataError) as error:
+        hm.find_equilibrium(hm.load_case("two_bus"), bsps=names, grid=LOSSLESS)
+    assert [fault.where for fault in error.value.faults] == ["bsps"]

@@ -1,7 +1,6 @@
 """A TSO that sets the price of the interface: no other price is better, by clearing after clearing."""
 
 import dataclasses
-import warnings
 
 import numpy as np
 import pytest
@@ -25,11 +24,7 @@ def without_limits(market):
 
 def at_price(market, price):
     """The market with one price of the interface in every period."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", hm.MarketWarning)
-        return dataclasses.replace(
-            market, tbm=market.tbm.assign(tbm_price=xr.full_like(market.tbm.tbm_price, float(price)))
-        )
+    return market.with_exchange_price(xr.full_like(market.tbm.tbm_price, float(price)))
 
 
 def exchange_of(clearing):
@@ -43,8 +38,10 @@ def tso_cost(market, clearing):
     own, hours = cleared.grid_bids, market.duration.values
     bought = (own.sign.values[:, None] * own.data.price.values * cleared.flat.grid_activation.values).sum(axis=0)
     lost = (cleared.flat.grid_unserved + cleared.flat.grid_spilled).sum("grid_bus").values
-    price = market.tbm.tbm_price.sel(direction="up").values
-    return hours * (bought + market.rules.value_of_lost_load * lost - price * exchange_of(clearing).sum(axis=0))
+    paid = (market.exchange_price.sel(direction="up").transpose("feeder", "period").values * exchange_of(clearing)).sum(
+        axis=0
+    )
+    return hours * (bought + market.rules.value_of_lost_load * lost - paid)
 
 
 @pytest.mark.parametrize("seed", range(4))

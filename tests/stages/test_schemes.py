@@ -219,3 +219,25 @@ def test_a_state_without_a_power_flow_is_told():
     )
     with pytest.raises(hm.SolveError, match="TSO only"):
         coordinate(hm.TsoOnly(), market, grid=hm.LinDistFlow())
+
+
+@pytest.mark.parametrize("scheme", [hm.Fragmented(), hm.Fragmented(45.0), hm.Fragmented(10.0), hm.LocalOnly()])
+def test_dual_imbalance_prices_refer_to_the_tbm_whatever_the_interface_costs(scheme, two_bus):
+    """(35): deficits of 0.5 MW in the feeder and 1 MW in the transmission grid pay at least the TBM's 60 EUR/MWh."""
+    rules = replace(two_bus.rules, imbalance_pricing=hm.ImbalancePricing.DUAL)
+    periods = two_bus.periods
+    offer = {"feeder": "transmission", "bsp": ["G"], "bus": "transmission", "direction": "up"}
+    side = hm.Transmission(
+        bids=hm.bids(pd.DataFrame({**offer, "price": 40.0, "volume": 9.0}), periods),
+        imbalance=xr.DataArray(
+            np.ones((1, len(periods))), dims=("bus", "period"), coords={"bus": ["transmission"], "period": periods}
+        ),
+    )
+    found = coordinate(scheme, replace(two_bus, rules=rules, transmission=side))
+    paid = -found.settlement.data["payment"].sum(["item", "period"])
+    # the TSO's price is 40: its deficit pays 60
+    assert paid.sel(account="imbalance payers transmission").item() == pytest.approx(60.0)
+    nodal = found.flat.nodal_price.max().item()
+    lost = float((found.flat.unserved * found.flat.nodal_price).sum())
+    feeder = two_bus.feeder_names[0]
+    assert paid.sel(account=f"imbalance payers {feeder}").item() == pytest.approx(0.5 * max(nodal, 60.0) - lost)

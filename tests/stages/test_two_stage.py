@@ -183,3 +183,12 @@ def test_resources_are_refused():
     with pytest.raises(DataError) as error:
         clear_two_stage(same(held), here_and_now=slow_bids(same(held)), grid=LOSSLESS)
     assert error.value.faults[0].where == "resources"
+
+
+def test_minimum_volumes_are_refused(m33_case):
+    """They would make (49) a MILP, which has no prices."""
+    data = m33_case.bids.data
+    whole = same(m33_case.with_bids(data.assign(minimum=data.volume)))
+    with pytest.raises(DataError) as error:
+        clear_two_stage(whole, here_and_now=slow_bids(whole), grid=LOSSLESS)
+    assert error.value.faults[0].where == "bids.minimum"

@@ -21,6 +21,7 @@ from hiermarket.stages.clearing_model import RECOURSE, no_activation, public
 from hiermarket.stages.common_clearing import clear_common
 from hiermarket.stages.coordinated import OF_FEEDERS, OF_GRID, OF_STATE, Coordinated, coordinated, of_stages
 from hiermarket.stages.coordination import AsBid, Behaviour, OneLeader, Options, run_chain
+from hiermarket.stages.decides import PricesAndVolumes
 from hiermarket.stages.disaggregation import disaggregate
 from hiermarket.stages.dso_clearing import clear_dso
 from hiermarket.stages.forwarding_methods import (
@@ -210,7 +211,8 @@ class Sequential:
         """What the scheme is called in tables."""
         said = [f"sequential, {_words(self.forwarding)}"]
         if isinstance(self.behaviour, OneLeader):
-            said.append(f"{self.behaviour.bsp} leads")
+            volumes = " with volumes" if isinstance(self.behaviour.decides, PricesAndVolumes) else ""
+            said.append(f"{self.behaviour.bsp} leads{volumes}")
         elif not isinstance(self.behaviour, AsBid):
             said.append(type(self.behaviour).__name__.lower())
         return ", ".join(said)

@@ -102,10 +102,12 @@ def test_tree_and_file(run, tmp_path):
     np.testing.assert_array_equal(back["clearing"].activation.sel(bus=held.bus).values, held.values)
 
 
-@pytest.mark.filterwarnings("ignore::hiermarket.errors.MarketWarning")  # two rounds may leave a gap
-def test_the_tree_has_the_gaps_of_prices_and_how_they_were_closed(run, tmp_path):
-    options = dataclasses.replace(run.options, exchange_prices=hm.FixedPoint(rounds=2))
-    iterated = hm.run(run.market, options)
+def test_the_tree_has_the_gaps_of_prices_and_how_they_were_closed(tmp_path):
+    two_bus = hm.load_case("two_bus")
+    markets = {"calm": two_bus, "storm": dataclasses.replace(two_bus, imbalance=2 * two_bus.imbalance)}
+    market = ScenarioMarket(markets, probabilities_of(None, list(markets)))
+    options = hm.Options(grid=hm.LinDistFlow(loss_passes=0), exchange_prices=hm.FixedPoint())
+    iterated = hm.run(market, options)
     hm.write_results(hm.result_tree(iterated), tmp_path / "run.nc")
     back = hm.read_results(tmp_path / "run.nc")
     told = json.loads(back["exchange_prices"].attrs["by_scenario"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -290,7 +291,7 @@ def _join(parts: Mapping[Hashable, xr.DataArray]) -> xr.Dataset:
     return joined
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Labelled:
     """A frozen result around one flat Dataset.
 
@@ -306,6 +307,11 @@ class Labelled:
     """
 
     flat: xr.Dataset
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{dim}: {size}" for dim, size in self.flat.sizes.items())
+        lines = textwrap.wrap(", ".join(map(str, self.flat.data_vars)), width=96)
+        return "\n".join([f"<{type(self).__name__} ({sizes})>", *(f"    {line}" for line in lines)])
 
     @property
     def data(self) -> xr.Dataset:

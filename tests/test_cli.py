@@ -235,7 +235,7 @@ def test_options_that_would_do_nothing(words: tuple[str, ...], said: str):
 
 def test_compare(tmp_path: Path):
     file = tmp_path / "new" / "found.csv"
-    words = ["--scheme", "tso-only", "--scheme", "common", "--scheme", "fragmented", "--interface-price", "40"]
+    words = ["--scheme", "tso-only", "--scheme", "common", "--scheme", "fragmented", "--exchange-price", "40"]
     done = typed("compare", "two_bus", *LOSSLESS, *words, "--output", str(file))
     assert done.exit_code == 0, done.output
     assert max(map(len, done.stdout.splitlines())) <= TABLE_WIDTH
@@ -259,7 +259,7 @@ def test_compare_forwarding_methods():
     [
         (("--output", "found.xlsx"), "must end in .csv or .nc"),
         (("--scheme", "common", "--undo"), "--undo: only for the scheme sequential"),
-        (("--scheme", "common", "--interface-price", "3"), "--interface-price: only for the scheme fragmented"),
+        (("--scheme", "common", "--exchange-price", "3"), "--exchange-price: only for the scheme fragmented"),
     ],
 )
 def test_compare_refuses(words: tuple[str, ...], said: str):

@@ -47,7 +47,7 @@ def compare(  # noqa: PLR0913  (a parameter for each option of the command line)
         typer.Option(help="Sequential: how volumes for the TSO are found; again for more.", show_default="all"),
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Sequential: let the TSO undo activations of the DSO.")] = False,
-    interface_price: Annotated[
+    exchange_price: Annotated[
         float | None,
         typer.Option(help="Fragmented: price of the exchange [EUR/MWh].", show_default="prices of the TBM"),
     ] = None,
@@ -63,7 +63,7 @@ def compare(  # noqa: PLR0913  (a parameter for each option of the command line)
     asked = list(dict.fromkeys(scheme or SchemeWord))
     for given, word, name in (
         (bool(forwarding) or undo, SchemeWord.SEQUENTIAL, "--forwarding and --undo"),
-        (interface_price is not None, SchemeWord.FRAGMENTED, "--interface-price"),
+        (exchange_price is not None, SchemeWord.FRAGMENTED, "--exchange-price"),
     ):
         if given and word not in asked:
             raise typer.BadParameter(f"{name}: only for the scheme {word}")
@@ -78,7 +78,7 @@ def compare(  # noqa: PLR0913  (a parameter for each option of the command line)
         with clock.running(f"Case {case}"):
             market = load_case(case)
         ways = list(dict.fromkeys(forwarding or Forwarding))
-        chosen = [one for word in asked for one in _schemes(word, ways, interface_price, undo=undo)]
+        chosen = [one for word in asked for one in _schemes(word, ways, exchange_price, undo=undo)]
         with clock.running("Compare"):
             found = compare_schemes(
                 market.truthful() if truthful else market,
@@ -92,14 +92,14 @@ def compare(  # noqa: PLR0913  (a parameter for each option of the command line)
             out.print(f"Written: {found.write(output)}", highlight=False, soft_wrap=True)
 
 
-def _schemes(word: SchemeWord, ways: list[Forwarding], interface_price: float | None, *, undo: bool) -> list[Scheme]:
+def _schemes(word: SchemeWord, ways: list[Forwarding], exchange_price: float | None, *, undo: bool) -> list[Scheme]:
     """Return the schemes that a word stands for."""
     from hiermarket.stages.schemes import Common, Fragmented, LocalOnly, Sequential, TsoOnly
 
     if word is SchemeWord.SEQUENTIAL:
         return [Sequential(way.method(undo=undo or None)) for way in ways]
     if word is SchemeWord.FRAGMENTED:
-        return [Fragmented(interface_price)]
+        return [Fragmented(exchange_price)]
     kinds: dict[SchemeWord, Callable[[], Scheme]] = {
         SchemeWord.TSO_ONLY: TsoOnly,
         SchemeWord.LOCAL_ONLY: LocalOnly,

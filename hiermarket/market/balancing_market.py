@@ -64,7 +64,7 @@ class Transmission:
     imbalance: xr.DataArray | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class BalancingMarket:
     """Everything that the stages need, checked together and read-only.
 
@@ -109,6 +109,18 @@ class BalancingMarket:
             object.__setattr__(self, "transmission", replace(side, imbalance=freeze_array(own.transpose(BUS, PERIOD))))
         warn_of_trades_without_imbalance(self)
 
+    def __repr__(self) -> str:
+        names, data, own = list(self.feeder_names), self.bids.data, self.resources
+        sizes = [
+            f"feeder: {len(names)} ({some_labels(names)})",
+            f"bus: {self.feeders.data.sizes[BUS]}",
+            f"bid: {data.sizes[BID]}, bsp: {len(self.bids.bsps)}",
+            f"period: {len(self.periods)} from {self.periods[0]}",
+        ]
+        if own is not None:
+            sizes.append(f"resource: {len(own.labels)}")
+        return f"<BalancingMarket ({', '.join(sizes)})>"
+
     @property
     def periods(self) -> pd.DatetimeIndex:
         """The market time units."""
@@ -146,15 +158,32 @@ class BalancingMarket:
         every = bare(self.tbm["tbm_limit"]).sel({FEEDER: self.feeder_names})
         return bare(price).broadcast_like(every).transpose(FEEDER, DIRECTION, PERIOD)
 
-    def with_exchange_price(self, price: xr.DataArray) -> BalancingMarket:
+    def with_exchange_price(self, price: xr.DataArray | Mapping[str, float] | float) -> BalancingMarket:
         """Return the same market in which the DSOs count on other prices of the TBM; its own offers stay.
 
         Parameters
         ----------
-        price : DataArray with dims among (feeder, direction, period)
+        price : DataArray with dims among (feeder, direction, period), mapping direction → price, or one price
             EUR/MWh; up (what the DSO takes) not below down (what it delivers).
+
+        Raises
+        ------
+        DataError
+            When a label is unknown or missing, or up is below down.
         """
-        every = bare(price).broadcast_like(bare(self.tbm["tbm_limit"])).transpose(FEEDER, DIRECTION, PERIOD)
+        if isinstance(price, Mapping):
+            price = xr.DataArray([*price.values()], coords={DIRECTION: [*price]}, dims=DIRECTION)
+        given, limit = bare(xr.DataArray(price)).astype(float), bare(self.tbm["tbm_limit"])
+        faults = []
+        for dim in given.dims:
+            known = limit.indexes.get(dim)
+            labels = given.indexes.get(dim)
+            if known is None or labels is None or set(labels) != set(known):
+                found = "no labels" if labels is None else some_labels(list(labels))
+                expected = f"dims of {tuple(limit.dims)}" if known is None else some_labels(list(known))
+                faults.append(Fault(f"exchange_price.{dim}", found, expected, "Give a price for every label."))
+        raise_together(faults)
+        every = given.broadcast_like(limit).transpose(FEEDER, DIRECTION, PERIOD)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MarketWarning)
             return replace(self, tbm=self.tbm.assign(exchange_price=every))

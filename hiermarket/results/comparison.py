@@ -13,6 +13,7 @@ import xarray as xr
 
 from hiermarket.errors import DataError, Fault, ModelError, SolveError, some_labels
 from hiermarket.labels import BID, BUS, DIRECTION, DIRECTIONS, FEEDER, PERIOD
+from hiermarket.market.scenarios import ScenarioMarket
 from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, lossless
 from hiermarket.nomenclature import describe
@@ -65,6 +66,11 @@ class Comparison:
     data: xr.Dataset
     results: Mapping[str, Coordinated]
     failures: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        costs = self.data["system_cost"].to_series().map(lambda cost: f"{cost:12.2f} EUR  ")
+        rows = [f"    {cost}{name}" for name, cost in costs.items()]
+        return "\n".join([f"<Comparison of {len(self.data[SCHEME])} schemes, by system cost>", *rows])
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -146,6 +152,9 @@ def compare(
     interface: to first order, the cost of what really flows. `TsoOnly` and schemes that forward
     what the grid cannot carry may be cheaper: ``worst_violation`` says what that breaks.
     """
+    if isinstance(market, ScenarioMarket):
+        remedy = "Compare in one of them, market.of(scenario)."
+        raise DataError([Fault("market", "a market in scenarios", "a market", remedy)])
     chosen = every_scheme() if schemes is None else tuple(schemes)
     strange = [repr(scheme) for scheme in chosen if isinstance(scheme, str | type)]
     if strange:

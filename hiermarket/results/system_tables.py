@@ -134,7 +134,7 @@ def interfaces(chain: Chain) -> Table:
         rows.append([f"{feeder} at {at.iloc[k]}", *energy, *counted_on, _ends(price[k]), *worst])
     columns = [
         Column("Feeder and grid bus"), Column("TBM up", "MWh"), Column("TBM down", "MWh"),
-        Column("Assumed up", "EUR/MWh"), Column("Assumed down", "EUR/MWh"), Column("Interface price", "EUR/MWh"),
+        Column("Counted on up", "EUR/MWh"), Column("Counted on down", "EUR/MWh"), Column("Interface price", "EUR/MWh"),
         Column("Largest gap", "EUR/MWh"), Column("in period"),
     ]  # fmt: skip
     note = "Gap: interface price less the price that the DSO counted on in the direction in which it trades."

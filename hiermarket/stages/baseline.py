@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hiermarket.solving.solver import SolverOptions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Baseline(Labelled):
     """What balancing costs without local bids.
 
@@ -38,7 +38,7 @@ class Baseline(Labelled):
     cleared: TsoClearing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Alone(Labelled):
     """What some feeders take from the TBM without local bids; needs nothing of other feeders.
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.decides import Decides
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StrategicBidding(Labelled):
     """The offers of one strategic BSP, what it expects, and what the clearing makes of it.
 

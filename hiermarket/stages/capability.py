@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CORNER = "corner"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Forwarded(Labelled):
     """What each DSO forwards to the TSO.
 

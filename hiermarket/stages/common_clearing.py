@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PLENTY = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CommonClearing(Labelled):
     """One clearing of all feeders and the transmission grid.
 

@@ -27,7 +27,7 @@ OF_GRID = ("grid_price", "grid_activation", "grid_unserved", "grid_spilled")
 OF_STATE = ("undervoltage", "overvoltage", "overload", "ac_mismatch", "ac_converged")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Coordinated(Labelled):
     """The result of one coordination scheme.
 

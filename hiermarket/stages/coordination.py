@@ -114,7 +114,7 @@ class Options:
             require_kind(self.exchange_prices, (FixedPoint,), "options.exchange_prices")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Chain:
     """The results of every stage of one run.
 
@@ -146,6 +146,11 @@ class Chain:
     options: Options
     equilibrium: Equilibrium | None = None
     price_iteration: PriceIteration | None = None
+
+    def __repr__(self) -> str:
+        behaviour, forwarding = (type(part).__name__ for part in (self.options.behaviour, self.options.forwarding))
+        stages = "clearing, forwarded, cleared, disaggregation, settlement, baseline"
+        return f"<Chain: {behaviour}, {forwarding}; {stages}>\n    {self.market!r}"
 
 
 @dataclass(frozen=True, slots=True)

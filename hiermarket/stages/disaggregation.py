@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.tso_clearing import TsoClearing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Disaggregation(Labelled):
     """What every local bid does in the end, checked by AC power flow.
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 STATUS = {outcome: number for number, outcome in enumerate(Outcome)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DsoClearing(Labelled):
     """The cleared distribution balancing market of all feeders.
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 WORDS = {Ending.CYCLE: "offers came round in a cycle", Ending.ROUNDS: "rounds were exhausted"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Equilibrium(Labelled):
     """The offers of several strategic BSPs, and the proof of what each could still gain.
 

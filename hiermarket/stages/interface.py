@@ -27,7 +27,7 @@ DSO, INTERFACE = "DSO", "interface"
 OFFERED = ("forwarded", "forwarded_undo", "forward_price", "interface_factor")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class InterfaceOffers(Labelled):
     """What the DSOs bring to the TSO's market; holds no grid, and joins with that of other feeders.
 

@@ -40,7 +40,7 @@ PRICE, EXCHANGE = "Interface-price", "Interface-tbm"
 NEGLIGIBLE = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class InterfacePricing(Labelled):
     """The price of the interface with which a TSO balances at the least cost.
 

@@ -62,7 +62,7 @@ class FixedPoint:
         raise_together(faults)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class PriceIteration(Labelled):
     """What came of the search for exchange prices that the TSO's clearing pays; made by `consistent_prices`.
 

@@ -37,6 +37,7 @@ from hiermarket.stages.forwarding_methods import (
 from hiermarket.stages.interface import interface_offers
 from hiermarket.stages.interface_settlement import settle_at_interfaces
 from hiermarket.stages.paid_prices import uniform_price
+from hiermarket.stages.price_iteration import FixedPoint
 from hiermarket.stages.settlement import Settlement, settle
 from hiermarket.stages.tso_clearing import TsoClearing, clear_offers
 from hiermarket.stages.tso_model import GRID_BUS, needs
@@ -134,7 +135,7 @@ class Fragmented:
 
     Parameters
     ----------
-    interface_price : float or None
+    exchange_price : float or None
         What the DSO pays for energy from the interface and is paid for energy that it
         delivers [EUR/MWh], of either sign; None for the TBM's prices by direction. The
         DSO's limit Ḡ holds either way. At 0 the exchange is free: the DSO buys whatever
@@ -151,12 +152,12 @@ class Fragmented:
     efficient coordination", IJEPES 2024, doi 10.1016/j.ijepes.2024.110155.
     """
 
-    interface_price: float | None = None
+    exchange_price: float | None = None
 
     @property
     def name(self) -> str:
         """What the scheme is called in tables."""
-        return "fragmented" if self.interface_price is None else f"fragmented at {self.interface_price:g} EUR/MWh"
+        return "fragmented" if self.exchange_price is None else f"fragmented at {self.exchange_price:g} EUR/MWh"
 
     def coordinate(self, market: BalancingMarket, *, grid: LinDistFlow, solver: SolverOptions | None) -> Coordinated:
         """Balance the market by this scheme.
@@ -166,14 +167,14 @@ class Fragmented:
         DataError
             When the price is not finite, or the value of lost load does not exceed it in size.
         """
-        price = self.interface_price
+        price = self.exchange_price
         if price is None:
             return _one_after_the_other(market, market, grid, solver)
         lost_load = market.rules.value_of_lost_load
         if not abs(price) < lost_load:
             expected = f"a number between ±{lost_load:g}, the value of lost load"
             remedy = "Lower the price, or raise the value of lost load."
-            raise DataError([Fault("interface_price", f"{price:g}", expected, remedy)])
+            raise DataError([Fault("exchange_price", f"{price:g}", expected, remedy)])
         priced = market.with_exchange_price(xr.full_like(market.tbm["tbm_price"], price))
         warn_of_trades_without_imbalance(priced)
         return _one_after_the_other(market, priced, grid, solver)
@@ -203,10 +204,13 @@ class Sequential:
     behaviour : AsBid, Truthful or OneLeader
         How BSPs bid. Other schemes take the market's bids: only `AsBid` compares like with
         like.
+    exchange_prices : FixedPoint or None
+        How the DSOs come to the prices that they count on in stage 1; None: those of the TBM.
     """
 
     forwarding: ForwardingMethod = field(default_factory=SafeBox)
     behaviour: Behaviour = field(default_factory=AsBid)
+    exchange_prices: FixedPoint | None = None
 
     @property
     def name(self) -> str:
@@ -217,11 +221,19 @@ class Sequential:
             said.append(f"{self.behaviour.bsp} leads{volumes}")
         elif not isinstance(self.behaviour, AsBid):
             said.append(type(self.behaviour).__name__.lower())
+        if self.exchange_prices is not None:
+            said.append("consistent prices")
         return ", ".join(said)
 
     def coordinate(self, market: BalancingMarket, *, grid: LinDistFlow, solver: SolverOptions | None) -> Coordinated:
         """Balance the market by this scheme."""
-        options = Options(behaviour=self.behaviour, forwarding=self.forwarding, grid=grid, solver=solver)
+        options = Options(
+            behaviour=self.behaviour,
+            forwarding=self.forwarding,
+            exchange_prices=self.exchange_prices,
+            grid=grid,
+            solver=solver,
+        )
         chain = run_chain(market, options)
         return of_stages(
             chain.market,

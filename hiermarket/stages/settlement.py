@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.tso_clearing import TsoClearing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Settlement:
     """The accounts of everybody, by item and period.
 
@@ -57,6 +57,10 @@ class Settlement:
     """
 
     data: xr.Dataset
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{dim}: {size}" for dim, size in self.data.sizes.items())
+        return f"<Settlement ({sizes}): payment, profit>"
 
     @property
     def balance(self) -> xr.DataArray:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 5_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TsoClearing(Labelled):
     """The cleared transmission balancing market.
 

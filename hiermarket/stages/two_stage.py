@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hiermarket.stages.clearing_program import ClearingProgram
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TwoStageClearing(Labelled):
     """A distribution balancing market cleared in two stages.
 

@@ -121,7 +121,7 @@ def test_names():
 def test_an_interface_price_is_below_the_value_of_lost_load(price, two_bus):
     with pytest.raises(hm.DataError) as caught:
         coordinate(hm.Fragmented(price), two_bus)
-    assert caught.value.faults[0].where == "interface_price"
+    assert caught.value.faults[0].where == "exchange_price"
 
 
 def congested():

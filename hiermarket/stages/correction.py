@@ -75,8 +75,9 @@ def correct(
     TsoClearing
         With the changes after the repair, ``repaired (feeder, period)``, and the bids of the
         transmission grid that balance them, at the prices of the second clearing in the periods
-        in which a feeder was repaired. Interfaces keep the price of the first clearing: nobody
-        who was accepted there is paid less for a repair elsewhere.
+        in which a feeder was repaired. Interfaces keep the price of the first clearing: at nodal
+        prices nobody who was accepted there is paid less for a repair elsewhere. A uniform price is
+        one for the whole grid, that of the second clearing, with the uplift (34) below a bid's price.
 
     Raises
     ------

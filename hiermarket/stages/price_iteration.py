@@ -14,6 +14,7 @@ from hiermarket.errors import Fault, some_labels
 from hiermarket.labels import DIRECTION, DIRECTIONS, FEEDER, PERIOD, Direction
 from hiermarket.nomenclature import describe
 from hiermarket.schema import Labelled, bare, freeze, labels_where, raise_together
+from hiermarket.stages.resource_safety import is_convex
 
 if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
@@ -110,7 +111,11 @@ def price_gap(market: BalancingMarket, clearing: DsoClearing, cleared: TsoCleari
 def _seen(
     market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing
 ) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
-    """Return `price_gap`, the price that it is the gap to, and whether a trade or a single price tests it."""
+    """Return `price_gap`, the price that it is the gap to, and whether a trade or a single price tests it.
+
+    A trade does where the DSO's clearing is convex: its exchange is then the best at λ^T in both directions. With
+    minimum volumes, or storages that do not charge and discharge at once, only a single price does.
+    """
     at = {FEEDER: market.feeder_names}
     price = bare(cleared.flat["interface_price"]).sel(at)
     volume = bare(clearing.flat["tbm_volume"]).sel(at)
@@ -120,7 +125,8 @@ def _seen(
     between = price.clip(min=down, max=up)
     counted = up.where(takes, down.where(delivers, between)).transpose(FEEDER, PERIOD)
     gap = (price - counted).transpose(FEEDER, PERIOD).rename("price_gap")
-    return gap, counted, (takes | delivers | (up == down)).transpose(FEEDER, PERIOD)
+    confirmed = (takes | delivers) & is_convex(market)
+    return gap, counted, (confirmed | (up == down)).transpose(FEEDER, PERIOD)
 
 
 def consistent_prices(market: BalancingMarket, method: FixedPoint, clear: ClearBoth) -> PriceIteration:
@@ -142,9 +148,9 @@ def consistent_prices(market: BalancingMarket, method: FixedPoint, clear: ClearB
 
     Notes
     -----
-    (29) of docs/model.md. Prices that a trade confirms stay as they are; everywhere else the DSO
-    counts on one price for both directions, within floor and cap. The TSO's price is a step function of what the
-    DSOs take, so that there may be no such price: at a kink it jumps from one side of it to the
+    (29) of docs/model.md. Prices that a trade confirms stay as they are where the DSO's clearing is convex; everywhere
+    else it counts on one price for both directions, within floor and cap. The TSO's price is a step function of
+    what the DSOs take, so that there may be no such price: at a kink it jumps from one side of it to the
     other. The gap then stays, and the result says so.
     """
     prices = market.exchange_price.sel({DIRECTION: list(DIRECTIONS)}).transpose(DIRECTION, FEEDER, PERIOD)

@@ -124,6 +124,12 @@ def feeders_of(market: BalancingMarket, bids: xr.DataArray) -> NDArray[np.bool_]
     return found
 
 
+def is_convex(market: BalancingMarket) -> bool:
+    """Whether the DSO's clearing is a linear program: no minimum volumes, and no storage's rows need a binary."""
+    table = market.resources
+    return market.bids.is_divisible and (table is None or not bool(needs_mode(market, table).any()))
+
+
 def require_convex(market: BalancingMarket) -> None:
     """Require that the DSO's clearing is a linear program, as optimality conditions need it.
 

@@ -10,13 +10,13 @@ import xarray as xr
 import hiermarket as hm
 from hiermarket.errors import DataError, MarketWarning
 from hiermarket.market.balancing_market import Transmission, balancing_market
-from hiermarket.market.bids import bids
+from hiermarket.market.bids import Bids, bids
 from hiermarket.market.rules import MarketRules
 from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.losses import LinDistFlow
 from hiermarket.stages.common_clearing import clear_common
 from hiermarket.stages.coordination import AsBid, Options, run_chain
-from hiermarket.stages.forwarding_methods import CommonBox, OfferCurve
+from hiermarket.stages.forwarding_methods import CommonBox, OfferCurve, SafeBox
 from hiermarket.stages.price_iteration import FixedPoint, price_gap
 from tests.random_markets import random_market
 from tests.stages.test_common_identity import feeders_lose, final_cost, with_tbm_prices
@@ -89,6 +89,37 @@ def test_what_no_trade_tests_is_not_called_consistent():
     assert chain.price_iteration.flat.sizes["round"] == 2
     assert chain.clearing.flat.tbm_volume.sel(direction="up").item() == pytest.approx(4.0)
     assert chain.cleared.flat.interface_price.item() == pytest.approx(40.0)
+
+
+def test_a_trade_does_not_confirm_a_price_for_whole_bids():
+    """A sells 5 MW at 40 or nothing, 1 MW lacks, G sells at 60 and buys at 20.
+
+    Counting on 60 and 20 the DSO takes 1 MW from the TSO (60 against 5 · 40 − 4 · 20 = 120), and the TSO's price is 60.
+    At 60 in both directions it would rather have A and deliver 4 MW (5 · 40 − 4 · 60 = −40): 60 is no consistent
+    price. A is taken above 200 / 5 = 40 alone, where G then sets 20, and not below, where G sets 60: there is none.
+    """
+    market = one_feeder(1.0, [(40.0, 5.0)], [(60.0, 10.0)])
+    data = market.bids.data
+    whole = dataclasses.replace(
+        market,
+        bids=Bids(data.assign(minimum=data.volume)),
+        transmission=dataclasses.replace(market.transmission, bids=both_ways(market)),
+    )
+    box = dataclasses.replace(options(exchange_prices=FixedPoint()), forwarding=SafeBox())
+    with pytest.warns(MarketWarning, match="No consistent exchange prices"):
+        chain = run_chain(whole, box)
+    assert not chain.price_iteration.consistent
+    # without the minimum A delivers what G does not sell below 60
+    assert run_chain(dataclasses.replace(whole, bids=market.bids), box).price_iteration.consistent
+
+
+def both_ways(market):
+    """G sells 10 MW at 60, and buys 10 MW at 20."""
+    rows = [
+        {"feeder": "transmission", "bsp": "G", "bus": "transmission", "direction": way, "price": p, "volume": 10.0}
+        for way, p in (("up", 60.0), ("down", 20.0))
+    ]
+    return bids(pd.DataFrame(rows), market.periods)
 
 
 def test_scarcity_has_no_consistent_price():

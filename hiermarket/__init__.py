@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     from hiermarket.stages.coordination import Options as Options
     from hiermarket.stages.coordination import Truthful as Truthful
     from hiermarket.stages.correction import correct as correct
+    from hiermarket.stages.decides import PricesAndVolumes as PricesAndVolumes
+    from hiermarket.stages.decides import PricesOnly as PricesOnly
     from hiermarket.stages.diagonalisation import GaussSeidel as GaussSeidel
     from hiermarket.stages.diagonalisation import Jacobi as Jacobi
     from hiermarket.stages.disaggregation import disaggregate as disaggregate
@@ -152,6 +154,8 @@ _HOME = {
     "OneLeader": "stages.coordination",
     "Options": "stages.coordination",
     "PriceConvention": "market.price_convention",
+    "PricesAndVolumes": "stages.decides",
+    "PricesOnly": "stages.decides",
     "Pricing": "market.rules",
     "Progress": "study.progress",
     "ReplicatedCase": "study.replicated",

@@ -103,6 +103,7 @@ _ROWS: Final = (
     Quantity("ac_converged", "", _FEEDER, "1", "Whether the AC power flow converged"),
     # strategic bidding
     Quantity("offer_price", "π", _BID, "EUR/MWh", "Price offered: the leader's decision, the rivals' bid"),
+    Quantity("offer_volume", "v", _BID, "MW", "Volume offered: that of the bid, or less where a leader withholds"),
     Quantity("expected_activation", "a", _BID, "MW", "Activation that the leader expects (ties in its favour)"),
     Quantity("expected_price", "λ", _BUS, "EUR/MWh", "Nodal price that the leader expects (ties in its favour)"),
     Quantity("expected_profit", "", _FEEDER, "EUR", "Profit that the leader expects: payment less own cost"),

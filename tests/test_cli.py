@@ -106,6 +106,19 @@ def test_contradicting_options():
     done = typed("run", "two_bus", "--leader", "A", "--truthful")
     assert done.exit_code == 2
     assert "only one of" in done.output
+    done = typed("run", "two_bus", "--volumes", "--as-bid")
+    assert done.exit_code == 2
+    assert "only where a BSP leads" in done.output
+
+
+def test_a_leader_that_decides_volumes(tmp_path: Path):
+    words = ["--leader", "A", "--volumes", "--no-pictures", "--no-behaviours", "--output", str(tmp_path)]
+    done = typed("run", "two_bus", *LOSSLESS, *words)
+    assert done.exit_code == 0, done.output
+    tree = read_results(tmp_path / "two_bus.nc")
+    assert '"kind": "PricesAndVolumes"' in tree.attrs["options"]
+    # nothing is gained by withholding: what is offered is the volume of the bid
+    assert float(tree["bidding"]["offer_volume"].sel(bsp="A").max()) == pytest.approx(0.2)
 
 
 def test_output_that_is_a_file(tmp_path: Path):

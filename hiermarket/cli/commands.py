@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Options of `run` that only a study has, and that only a case has: a study has them in its file.
 OF_A_STUDY = ("workers", "scheduler", "fresh")
-OF_A_CASE = ("leader", "truthful", "as_bid", "forwarding", "undo", "loss_passes", "pictures", "behaviours")
+OF_A_CASE = ("leader", "volumes", "truthful", "as_bid", "forwarding", "undo", "loss_passes", "pictures", "behaviours")
 
 #: What a shell gets from a command that was stopped by Ctrl-C.
 STOPPED = 130
@@ -80,6 +80,7 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
     leader: Annotated[
         str | None, typer.Option(help="The BSP that bids strategically.", show_default="the one that offers most")
     ] = None,
+    volumes: Annotated[bool, typer.Option("--volumes", help="The leader may withhold volumes, too.")] = False,
     truthful: Annotated[bool, typer.Option("--truthful", help="Nobody leads: every BSP bids its cost.")] = False,
     as_bid: Annotated[bool, typer.Option("--as-bid", help="Nobody leads: the prices of the case's bids.")] = False,
     forwarding: Annotated[Forwarding, typer.Option(help="How volumes for the TSO are found.")] = Forwarding.SAFE_BOX,
@@ -114,18 +115,22 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
         return
     if sum([leader is not None, truthful, as_bid]) > 1:
         raise typer.BadParameter("give only one of --leader, --truthful and --as-bid")
+    if volumes and (truthful or as_bid):
+        raise typer.BadParameter("--volumes: only where a BSP leads")
     out, progress = consoles()
     with plain_words(progress):
         from hiermarket.market.cases import load_case
         from hiermarket.results.report import report
         from hiermarket.stages.coordination import AsBid, OneLeader, Truthful
+        from hiermarket.stages.decides import PricesAndVolumes, PricesOnly
 
         clock = Stopwatch(progress)
         with clock.running(f"Case {case}"):
             market = load_case(case)
         behaviour: Behaviour = Truthful() if truthful else AsBid()
         if not (truthful or as_bid):
-            behaviour = OneLeader(leader if leader is not None else largest_bsp(market))
+            decides = PricesAndVolumes() if volumes else PricesOnly()
+            behaviour = OneLeader(leader if leader is not None else largest_bsp(market), decides)
         options = _options(behaviour, forwarding, loss_passes, undo=undo)
         chain = _chain(market, options, clock)
         for table in report(chain):
@@ -212,7 +217,7 @@ def _options(behaviour: Behaviour, forwarding: Forwarding, loss_passes: int, *, 
 
     grid = LinDistFlow(loss_passes=loss_passes)
     # without the word, as the method has it
-    method = forwarding.method(undo=True if undo else None)
+    method = forwarding.method(undo=undo or None)
     return Options(behaviour=behaviour, forwarding=method, grid=grid)
 
 
@@ -226,9 +231,10 @@ def _chain(market: BalancingMarket, options: Options, clock: Stopwatch) -> Chain
 def _words(behaviour: Behaviour) -> str:
     """Name a behaviour."""
     from hiermarket.stages.coordination import OneLeader, Truthful
+    from hiermarket.stages.decides import PricesAndVolumes
 
     if isinstance(behaviour, OneLeader):
-        return f"{behaviour.bsp} leads"
+        return f"{behaviour.bsp} leads{' with volumes' if isinstance(behaviour.decides, PricesAndVolumes) else ''}"
     return "all truthful" if isinstance(behaviour, Truthful) else "as bid"
 
 
@@ -262,9 +268,12 @@ def _behaviours(chain: Chain, market: BalancingMarket, clock: Stopwatch, out: Co
     """Run every other behaviour of the market, and show them side by side."""
     from hiermarket.results.report import Outcome, behaviour_table, outcome
     from hiermarket.stages.coordination import OneLeader, Truthful
+    from hiermarket.stages.decides import PricesOnly
 
     outcomes: dict[str, Outcome | str] = {}
-    behaviours: list[Behaviour] = [Truthful(), *(OneLeader(bsp) for bsp in market.bids.bsps)]
+    asked = chain.options.behaviour
+    decides = asked.decides if isinstance(asked, OneLeader) else PricesOnly()
+    behaviours: list[Behaviour] = [Truthful(), *(OneLeader(bsp, decides) for bsp in market.bids.bsps)]
     if chain.options.behaviour not in behaviours:
         behaviours.insert(0, chain.options.behaviour)
     for behaviour in behaviours:

@@ -97,7 +97,7 @@ def _schemes(word: SchemeWord, ways: list[Forwarding], interface_price: float | 
     from hiermarket.stages.schemes import Common, Fragmented, LocalOnly, Sequential, TsoOnly
 
     if word is SchemeWord.SEQUENTIAL:
-        return [Sequential(way.method(undo=True if undo else None)) for way in ways]
+        return [Sequential(way.method(undo=undo or None)) for way in ways]
     if word is SchemeWord.FRAGMENTED:
         return [Fragmented(interface_price)]
     kinds: dict[SchemeWord, Callable[[], Scheme]] = {

@@ -285,11 +285,8 @@ def balancing_market(  # noqa: PLR0913  (the parts of a market, each by its name
     """
     from hiermarket.market.scenario_reader import Inputs, read_scenarios
 
-    inputs = Inputs(feeders, bids, imbalance, tbm_prices, transmission)
+    inputs = Inputs(feeders, bids, imbalance, tbm_prices, transmission, resources)
     scenarios = read_scenarios(inputs, rules, probabilities)
-    if scenarios is not None and resources is not None:
-        remedy = "Leave the resources out, or make a market for each scenario."
-        raise DataError([Fault("resources", "a table beside scenarios", "resources of one market", remedy)])
     if scenarios is not None:
         return scenarios
     if isinstance(transmission, Mapping):

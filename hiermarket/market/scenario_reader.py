@@ -15,6 +15,8 @@ from hiermarket.market.balancing_market import BalancingMarket, Transmission
 from hiermarket.market.bids import Bids
 from hiermarket.market.bids import bids as read_bids
 from hiermarket.market.imbalance import imbalance_of, tbm_of
+from hiermarket.market.resources import Resources
+from hiermarket.market.resources import resources as read_resources
 from hiermarket.market.scenario_inputs import at_scenario, common_scenarios, read_table, scenarios_in, side_at
 from hiermarket.market.scenarios import ScenarioMarket, probabilities_of
 from hiermarket.network.feeder import Feeder
@@ -40,12 +42,15 @@ class Inputs:
     imbalance: Table
     tbm_prices: PriceSource
     transmission: Transmission | Mapping[str, Transmission] | None
+    resources: Resources | pd.DataFrame | str | None = None
 
     def scenarios(self) -> dict[str, list[str]]:
         """Return the scenarios that each input carries."""
         side = self.transmission
         carried = {f"feeder {name}": list(network_scenarios(part)) for name, part in self.feeders.items()}
-        carried |= {name: scenarios_in(getattr(self, name)) for name in ("bids", "imbalance", "tbm_prices")}
+        carried |= {
+            name: scenarios_in(getattr(self, name)) for name in ("bids", "imbalance", "tbm_prices", "resources")
+        }
         if not isinstance(side, Mapping):
             return {**carried, "transmission": scenarios_in(side)}
         of_sides = {f"transmission of {name}": scenarios_in(one) for name, one in side.items()}
@@ -71,7 +76,8 @@ def read_scenarios(
     DataError
         With inputs whose scenarios differ, and probabilities without scenarios.
     """
-    inputs = replace(given, bids=read_table(given.bids), imbalance=read_table(given.imbalance))
+    table = read_table(given.resources)
+    inputs = replace(given, bids=read_table(given.bids), imbalance=read_table(given.imbalance), resources=table)
     carried = inputs.scenarios()
     scenarios = common_scenarios(carried)
     if not scenarios:
@@ -124,6 +130,7 @@ class _Reader:
             tbm=prices if isinstance(prices, xr.Dataset) else tbm_of(prices, feeders),
             rules=self._rules,
             transmission=side_at(inputs.transmission, scenario) or Transmission(),
+            resources=self._resources(scenario, feeders),
         )
 
     def _feeders(self, scenario: str) -> Feeders:
@@ -139,6 +146,10 @@ class _Reader:
         if not any(self._carried[f"feeder {name}"] for name in parts):
             self._kept["feeders"] = found
         return found
+
+    def _resources(self, scenario: str, feeders: Feeders) -> Resources | None:
+        source = at_scenario(self._inputs.resources, scenario)
+        return None if source is None else read_resources(source, pd.DatetimeIndex(feeders.data.indexes[PERIOD]))
 
     def _bids(self, scenario: str, feeders: Feeders) -> Bids:
         kept = self._kept.get("bids")

@@ -66,6 +66,11 @@ class ScenarioMarket:
         # a mapping proxy cannot travel to a worker
         return type(self), (dict(self.markets), self.probability)
 
+    def __getattr__(self, name: str) -> object:
+        # only for what a market has and its scenarios together do not
+        remedy = "take the market of one, market.of(scenario), or run all of them, hm.run(market)"
+        raise AttributeError(f"a market in scenarios has no {name!r}: {remedy}")
+
     @property
     def scenarios(self) -> list[str]:
         """The labels of the scenarios, in order."""
@@ -202,6 +207,10 @@ def _market_faults(markets: Mapping[str, BalancingMarket]) -> list[Fault]:
             faults.append(Fault(f"{where}: bids", f"missing or unknown: {some_labels(apart)}", expected, remedy))
         elif not market.bids.data.indexes[BID].equals(first.bids.data.indexes[BID]):
             faults.append(Fault(f"{where}: bids", "another order", expected, "List them in the same order."))
+        names = [[] if one.resources is None else list(one.resources.labels) for one in (first, market)]
+        if names[0] != names[1]:
+            remedy = "Give the same resources in the same order; what differs is their values."
+            faults.append(Fault(f"{where}: resources", "other ones", expected, remedy))
         if market.rules != first.rules:
             faults.append(Fault(f"{where}: rules", "other ones", expected, "Give one set of rules."))
         if market.feeders is not first.feeders:

@@ -135,7 +135,7 @@ def compare(
     Raises
     ------
     DataError
-        When two schemes have the same name, or none is given.
+        When two schemes have the same name, none is given, or one is no scheme.
 
     Notes
     -----
@@ -147,6 +147,10 @@ def compare(
     what the grid cannot carry may be cheaper: ``worst_violation`` says what that breaks.
     """
     chosen = every_scheme() if schemes is None else tuple(schemes)
+    strange = [repr(scheme) for scheme in chosen if isinstance(scheme, str | type)]
+    if strange:
+        remedy = "Give schemes such as hm.Common() or hm.Sequential(hm.OfferCurve())."
+        raise DataError([Fault("schemes", some_labels(strange), "values of schemes", remedy)])
     _check_names([scheme.name for scheme in chosen])
     results: dict[str, Coordinated] = {}
     failures: dict[str, str] = {}

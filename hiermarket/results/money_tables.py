@@ -11,11 +11,11 @@ import numpy as np
 
 from hiermarket.labels import BSP, BUS, DIRECTION, PERIOD
 from hiermarket.results.indicators import indicators
-from hiermarket.results.market_tables import by_bid
 from hiermarket.results.table import Column, figure, table
 from hiermarket.results.totals import MEASURE, STAGE
+from hiermarket.stages import leader_payment
 from hiermarket.stages.accounts import ACCOUNT, ITEM, bsp_account
-from hiermarket.stages.paid_prices import paid_price
+from hiermarket.stages.paid_prices import as_cleared
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -201,10 +201,8 @@ class Outcome:
 
 def profit_of(bsp: str, market: BalancingMarket, clearing: DsoClearing) -> float:
     """Return the profit of a BSP in a clearing of the distribution markets [EUR]: payment less true cost."""
-    margin = by_bid(paid_price(market, clearing.flat)) - by_bid(market.bids.data.cost)
-    energy = by_bid(clearing.flat.activation) * market.duration.values
-    mine = market.bids.data.bid_bsp.values == bsp
-    return float((market.bids.sign.values[:, None] * margin * energy)[mine].sum())
+    offered = as_cleared(market, clearing.flat)
+    return float(leader_payment.profit_of(offered, market.bids.of(bsp), clearing.flat).sum())
 
 
 def outcome(chain: Chain) -> Outcome:

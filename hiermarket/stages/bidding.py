@@ -1,4 +1,4 @@
-"""Stage 1, upper level: a strategic BSP chooses its offer prices against the DSO's clearing."""
+"""Stage 1, upper level: a strategic BSP chooses its offers against the DSO's clearing."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import xarray as xr
 
 from hiermarket import bilevel
-from hiermarket.errors import Fault, MarketWarning, ModelError
+from hiermarket.errors import Fault, MarketWarning, ModelError, some_labels
 from hiermarket.labels import BID, PERIOD
 from hiermarket.market.rules import Pricing
 from hiermarket.network.losses import LinDistFlow, linearise
@@ -18,8 +17,11 @@ from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, raise_together
 from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections
-from hiermarket.stages.dso_clearing import DsoClearing, clear_dso, per_feeder
-from hiermarket.stages.leader_problem import leader_problem
+from hiermarket.stages.decides import PricesAndVolumes, PricesOnly
+from hiermarket.stages.dso_clearing import DsoClearing, clear_dso
+from hiermarket.stages.leader_offers import NEGLIGIBLE, offered, with_offers
+from hiermarket.stages.leader_payment import profit_of
+from hiermarket.stages.leader_problem import Leader, leader_problem
 from hiermarket.stages.paid_prices import paid_price
 from hiermarket.stages.reactive_support import support_at_buses
 from hiermarket.stages.resource_safety import held_by_resources, require_convex
@@ -30,21 +32,14 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.solve import Solution
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.network.losses import LossTerms
-
-#: A volume or price difference below this counts as none [MW, EUR/MWh]: a thousand times
-#: the solver's feasibility tolerance.
-NEGLIGIBLE = 1e-6
-
-#: Ticks below the paid price of a bid that is accepted whole; one that is accepted in part,
-#: and sets the price, gets one.
-FIRST_TICKS = 5
+    from hiermarket.stages.decides import Decides
 
 
 @dataclass(frozen=True, slots=True)
 class StrategicBidding(Labelled):
     """The offers of one strategic BSP, what it expects, and what the clearing makes of it.
 
-    Arrays: ``offer_price, expected_activation, tie_difference`` (bid), ``expected_price``
+    Arrays: ``offer_price, offer_volume, expected_activation, tie_difference`` (bid), ``expected_price``
     (bus), ``expected_profit, screened`` (feeder), each by period; units as in the nomenclature.
 
     Attributes
@@ -52,7 +47,7 @@ class StrategicBidding(Labelled):
     bsp : str
         The leader.
     market : BalancingMarket
-        The market with the offers as prices: what later stages take.
+        The market with the offered prices and volumes: what later stages take.
     clearing : DsoClearing
         Those offers cleared by the tie rule, losses linearised anew.
     truthful : DsoClearing
@@ -62,7 +57,7 @@ class StrategicBidding(Labelled):
     objective : float
         The leader's optimum, payment (11) less own cost [EUR].
     revenue_gap : float
-        Largest difference between the linear payment (11) and Σ σ (λ + τκ) a Δ [EUR].
+        Difference between the linear payment (11), (26), (27) and what prices and volumes give [EUR].
     """
 
     bsp: str
@@ -74,17 +69,18 @@ class StrategicBidding(Labelled):
     revenue_gap: float
 
 
-def bid_strategically(
+def bid_strategically(  # noqa: PLR0913  (the leader, and options that each stand alone)
     market: BalancingMarket,
     bsp: str,
     *,
+    decides: Decides | None = None,
     grid: LinDistFlow | None = None,
     reformulation: Reformulation | None = None,
     relinearise: int = 1,
     tick: float = 0.01,
     solver: SolverOptions | None = None,
 ) -> StrategicBidding:
-    """Find the offer prices with which a BSP earns most, rivals bidding as they do.
+    """Find the offers with which a BSP earns most, rivals bidding as they do.
 
     Parameters
     ----------
@@ -92,6 +88,8 @@ def bid_strategically(
         Grids, bids (the rivals' prices, everybody's volumes and costs) and rules.
     bsp : str
         The leader; it may own bids in several feeders.
+    decides : PricesOnly or PricesAndVolumes, optional
+        Whether it may also offer less than its bids have; prices only by default.
     grid : LinDistFlow, optional
         Loss passes and rating polygon; two linearised loss passes by default.
     reformulation : Reformulation, optional
@@ -118,16 +116,19 @@ def bid_strategically(
     DataError
         When there is no such BSP.
     ModelError
-        When bids are not paid nodal prices, and where the DSO's clearing is not convex: minimum volumes,
-        and storages that would be filled by charging and discharging at once.
+        Where the DSO's clearing is not convex: minimum volumes, and storages that would be filled by
+        charging and discharging at once. Where the payment is not linear: volumes that are decided, or offers
+        paid as bid, of bids that a resource holds together; both at once; and uniform prices where limits
+        can count, or where the leader's energy does not arrive at the interface alike.
     SolveError
         With feeder and period, when a part of the bilevel problem has no optimum.
 
     Notes
     -----
-    Equations (8), (10) and (11) of docs/model.md. Where several offers are equally good,
+    Equations (8), (10), (11) and (25)–(27) of docs/model.md. Where several offers are equally good,
     an accepted bid is offered at the price that it is paid and a bid that is too dear at
-    its cost; this changes neither activation nor payment.
+    its cost; this changes neither activation nor payment. Volumes are whole wherever they are
+    cleared as well.
 
     References
     ----------
@@ -135,23 +136,26 @@ def bid_strategically(
     by DSO and TSO in the balancing market", Energy 267, 2023, 126461,
     doi 10.1016/j.energy.2022.126461.
     """
-    grid = grid or LinDistFlow()
-    require_leader_known(market, bsp)
+    grid, decides = grid or LinDistFlow(), decides or PricesOnly()
+    require_leader_known(market, bsp, decides)
     own, data = market.bids.of(bsp), market.bids.data
-    led = best_response(market, bsp, grid=grid, reformulation=reformulation, relinearise=relinearise, solver=solver)
-    truthful, expected, answer, gap = led.truthful, led.values, led.answer, led.revenue_gap
+    led = best_response(
+        market, bsp, decides=decides, grid=grid, reformulation=reformulation, relinearise=relinearise, solver=solver
+    )
+    expected, answer = led.values, led.answer
     answer.certificate.require()
-    offers = offers_of(market, own, expected, tick)
-    with_offers = market.with_bids(data.assign(price=(data.price.dims, offers.transpose(*data.price.dims).values)))
-    clearing = clear_dso(with_offers, grid=grid, solver=solver)
-    _warn_above_cap(market, own, expected)
+    made = offered(market, own, expected, tick, decides=decides, grid=grid, solver=solver)
+    offers = made.market.bids.data
+    if not isinstance(decides, PricesAndVolumes):  # whose volumes are withheld for just that
+        _warn_above_cap(led.asked, own, expected)
     flat = xr.Dataset(
         {
-            "offer_price": offers,
+            "offer_price": bare(offers.price).transpose(BID, PERIOD),
+            "offer_volume": bare(offers.volume).transpose(BID, PERIOD),
             "expected_activation": expected.activation,
-            "tie_difference": bare(clearing.flat.activation) - expected.activation,
+            "tie_difference": bare(made.clearing.flat.activation) - expected.activation,
             "expected_price": expected.nodal_price,
-            "expected_profit": profit_of(market, own, expected),
+            "expected_profit": led.profit,
             "screened": led.unlimited,
         }
     )
@@ -159,36 +163,52 @@ def bid_strategically(
     return StrategicBidding(
         flat=freeze(describe(flat.assign_coords(coords))),
         bsp=bsp,
-        market=with_offers,
-        clearing=clearing,
-        truthful=truthful,
+        market=made.market,
+        clearing=made.clearing,
+        truthful=led.truthful,
         certificate=answer.certificate,
         objective=answer.objective,
-        revenue_gap=gap,
+        revenue_gap=led.revenue_gap,
     )
 
 
-def require_leader_known(market: BalancingMarket, bsp: str) -> None:
-    """Refuse a leader without bids, and markets whose best offers are not known exactly.
+def require_leader_known(market: BalancingMarket, bsp: str, decides: Decides) -> None:
+    """Refuse a leader without bids, and markets in which its best offers are not known exactly.
 
     See `bid_strategically` for what is raised.
     """
     if bsp not in market.bids.bsps:
         known = ", ".join(market.bids.bsps)
         raise_together([Fault("bsp", repr(bsp), f"one of {known}", "Name a BSP that has bids in the market.")])
-    if market.rules.pricing is not Pricing.NODAL:
-        raise ModelError(
-            "The best offers are known for nodal prices only",
-            where=f"rules.pricing={market.rules.pricing}",
-            remedy="Use Pricing.NODAL, or clear the market with offers as they are (`clear_dso`).",
-        )
     require_convex(market)
+    as_bid, volumes = market.rules.pricing is Pricing.PAY_AS_BID, isinstance(decides, PricesAndVolumes)
+    if as_bid and volumes:
+        raise ModelError(
+            "Paid as bid, a payment is linear only for given volumes",
+            where=f"rules.pricing={market.rules.pricing}, decides={type(decides).__name__}",
+            remedy="Use PricesOnly(): withheld volumes lift the prices of others, not what is paid for an offer.",
+        )
+    if as_bid or volumes:
+        _require_free_bids(market, bsp, "Volumes are decided" if volumes else "Paid as bid, offers are made")
+
+
+def _require_free_bids(market: BalancingMarket, bsp: str, what: str) -> None:
+    """Refuse own bids that a resource holds together: the price of one moves all of them."""
+    held = held_by_resources(market) & bare(market.bids.of(bsp))
+    if bool(held.any()):
+        raise ModelError(
+            f"{what} bid by bid, and a resource holds these together",
+            where=some_labels([str(label) for label in held.indexes[BID][held.values]]),
+            remedy="Offer volumes that are safe whatever is activated, market = safe_volumes(market), or use "
+            "PricesOnly() and Pricing.NODAL.",
+        )
 
 
 def best_response(
     market: BalancingMarket,
     bsp: str,
     *,
+    decides: Decides,
     grid: LinDistFlow,
     reformulation: Reformulation | None = None,
     relinearise: int = 1,
@@ -202,16 +222,19 @@ def best_response(
     truthful = clear_dso(
         market.with_bids(data.assign(price=data.price.where(~own, data.cost))), grid=grid, solver=solver
     ).require()
-    led = _bilevel(market, own, truthful.losses, truthful, reformulation, solver)
+
+    def solved(losses: LossTerms) -> Expected:
+        return _bilevel(market, Leader(own, decides), losses, truthful, reformulation, solver)
+
+    led = solved(truthful.losses)
     for _ in range(relinearise if grid.loss_passes else 0):
-        losses = _losses_at(market, led.values, grid)
-        led = _bilevel(market, own, losses, truthful, reformulation, solver)
+        led = solved(_losses_at(market, led.values, grid))
     return led
 
 
 def _bilevel(
     market: BalancingMarket,
-    own: xr.DataArray,
+    leader: Leader,
     losses: LossTerms,
     truthful: DsoClearing,
     reformulation: Reformulation | None,
@@ -222,11 +245,14 @@ def _bilevel(
 
     with linopy.options as options:
         options.set_value(semantics="v1")
-        problem = leader_problem(market, own, losses, truthful, screening=(solver or SolverOptions()).screening)
+        problem = leader_problem(market, leader, losses, truthful, screening=(solver or SolverOptions()).screening)
         answer = bilevel.solve(problem.mpec, reformulation, options=solver)
     values = problem.read(answer)
-    profit = float(profit_of(market, own, values).sum())
-    return Expected(values, answer, problem.unlimited, truthful, abs(profit - answer.objective))
+    price = bare(market.bids.data.price)
+    asked = with_offers(market, values.offer.where(leader.own, price), bare(market.bids.data.volume))
+    profit = profit_of(asked, leader.own, values)
+    gap = abs(float(profit.sum()) - answer.objective)
+    return Expected(values, answer, problem.unlimited, truthful, asked, profit, gap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +269,10 @@ class Expected:
         Where no limit can count.
     truthful : DsoClearing
         The clearing with the leader at its cost.
+    asked : BalancingMarket
+        The market with the prices of the optimum.
+    profit : DataArray (feeder, period)
+        Payment less own cost, from prices and volumes [EUR].
     revenue_gap : float
         The check of (11) [EUR].
     """
@@ -251,73 +281,9 @@ class Expected:
     answer: Solution
     unlimited: xr.DataArray
     truthful: DsoClearing
+    asked: BalancingMarket
+    profit: xr.DataArray
     revenue_gap: float
-
-
-def profit_of(market: BalancingMarket, own: xr.DataArray, values: xr.Dataset) -> xr.DataArray:
-    """Return payment less own cost of some bids, (feeder, period) [EUR].
-
-    Parameters
-    ----------
-    market : BalancingMarket
-        Bids and rules.
-    own : bool DataArray (bid)
-        Whose profit.
-    values : Dataset
-        ``activation (bid, period)``, ``nodal_price, reactive_price (bus, period)``: expected or cleared.
-    """
-    # (10)  Δ Σ_own (σ (λ + τκ) a − σ c a)                                                [EUR]
-    per_bid = bare(own) * _margin(market, values) * bare(values.activation)
-    return per_feeder(per_bid, market) * bare(market.duration)
-
-
-def _margin(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
-    """σ (λ + τκ − c) of every bid [EUR/MWh]."""
-    return bare(market.bids.sign) * (paid_price(market, prices) - bare(market.bids.data.cost))
-
-
-def offers_of(
-    market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, tick: float | xr.DataArray
-) -> xr.DataArray:
-    """Choose, among equally good offers, those that say most.
-
-    Stationarity of a bid leaves its price free on one side: an accepted bid may be
-    offered at anything up to what it is paid, a rejected one at anything dearer.
-
-    Parameters
-    ----------
-    market : BalancingMarket
-        Bids and rules.
-    own : bool DataArray (bid)
-        The leader's bids.
-    expected : Dataset
-        What it expects.
-    tick : float or DataArray (bid, period)
-        See `bid_strategically`.
-
-    Returns
-    -------
-    DataArray (bid, period)
-        EUR/MWh, within floor and cap; the rivals' prices as they are.
-    """
-    data, sign = market.bids.data, bare(market.bids.sign)
-    paid = paid_price(market, expected)
-    accepted = expected.activation > NEGLIGIBLE
-    # withheld on purpose: the bid would be accepted at its cost, and its offer keeps it out
-    withheld = ~accepted & (sign * (paid - bare(data.cost)) > NEGLIGIBLE)
-    # a bid taken whole goes before the one that sets the price, which is taken in part; none
-    # goes below its cost for it
-    whole = expected.activation > bare(data.volume) - NEGLIGIBLE
-    step = (tick * xr.ones_like(paid)).where(~whole, FIRST_TICKS * tick)
-    room = sign * (paid - bare(data.cost))
-    step = step.where(room < 0, np.minimum(step, room))
-    # a loss taken in part, to move the price, must not become a loss taken whole
-    step = step.where((room >= -NEGLIGIBLE) | whole, -tick)
-    chosen = (paid - sign * step).where(accepted, expected.offer.where(withheld, bare(data.cost)))
-    # what a resource holds together is not paid its own price: its offers are those of the optimum
-    chosen = chosen.where(~held_by_resources(market), expected.offer)
-    offers = chosen.where(bare(own), bare(data.price)).transpose(BID, PERIOD)
-    return offers.clip(market.rules.price_floor, market.rules.price_cap)
 
 
 def _losses_at(market: BalancingMarket, expected: xr.Dataset, grid: LinDistFlow) -> LossTerms:

@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from hiermarket.errors import DataError, Fault
 from hiermarket.labels import BUS, FEEDER, PERIOD, Direction
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze
 from hiermarket.solving.blocks import Work
 from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.corners import BROKEN
-from hiermarket.stages.forwarding_methods import ForwardingMethod, Individual, MaximumRegulation, OfferCurve, SafeBox
+from hiermarket.stages.forwarding_methods import (
+    METHODS,
+    ForwardingMethod,
+    Individual,
+    MaximumRegulation,
+    OfferCurve,
+    SafeBox,
+)
 from hiermarket.stages.largest_box import Volumes
 from hiermarket.stages.offer_curve import offer_curves
 from hiermarket.stages.resource_box import forwardable
@@ -81,6 +89,8 @@ def forward(
 
     Raises
     ------
+    DataError
+        When ``method`` is no forwarding method.
     ModelError
         By another method than `SafeBox` and `MaximumRegulation`, where bids have minimum volumes or
         their resources hold them together.
@@ -94,6 +104,9 @@ def forward(
     breaks (where lost load was priced) admits nothing that makes it worse.
     """
     chosen, options = method or SafeBox(), solver or SolverOptions()
+    if not isinstance(chosen, METHODS):
+        expected = "a method: " + ", ".join(f"{kind.__name__}()" for kind in METHODS)
+        raise DataError([Fault("method", repr(method), expected, "Give one, such as hm.SafeBox(undo=True).")])
     left = left_over(market, clearing, undo=chosen.undo)
     if isinstance(chosen, SafeBox | MaximumRegulation):
         most = forwardable(market, bare(clearing.flat.activation.fillna(0.0)), left)

@@ -12,6 +12,7 @@ from hiermarket.stages.baseline import Baseline, tbm_alone
 from hiermarket.stages.bidding import StrategicBidding, bid_strategically
 from hiermarket.stages.capability import Forwarded, forward
 from hiermarket.stages.correction import correct
+from hiermarket.stages.decides import Decides, PricesOnly
 from hiermarket.stages.diagonalisation import GaussSeidel, Method
 from hiermarket.stages.disaggregation import Disaggregation, disaggregate
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso
@@ -46,9 +47,12 @@ class OneLeader:
     ----------
     bsp : str
         The leader.
+    decides : PricesOnly or PricesAndVolumes
+        Prices of its offers, or their volumes too.
     """
 
     bsp: str
+    decides: Decides = field(default_factory=PricesOnly)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,12 @@ class AllStrategic:
     ----------
     method : GaussSeidel or Jacobi
         How they are found, and ε.
+    decides : PricesOnly or PricesAndVolumes
+        Prices of their offers, or their volumes too.
     """
 
     method: Method = field(default_factory=GaussSeidel)
+    decides: Decides = field(default_factory=PricesOnly)
 
 
 Behaviour = Truthful | AsBid | OneLeader | AllStrategic
@@ -100,7 +107,7 @@ class Chain:
     Attributes
     ----------
     market : BalancingMarket
-        With the prices that were bid.
+        With the prices and volumes that were bid.
     bidding : tuple of StrategicBidding
         The leader's result, one for every part that was computed by itself; empty where
         nobody leads.
@@ -156,11 +163,15 @@ def local_stages(
     bidding: tuple[StrategicBidding, ...] = ()
     equilibrium: Equilibrium | None = None
     if isinstance(options.behaviour, OneLeader):
-        led = bid_strategically(market, options.behaviour.bsp, grid=options.grid, solver=options.solver)
+        leader = options.behaviour
+        led = bid_strategically(market, leader.bsp, decides=leader.decides, grid=options.grid, solver=options.solver)
         bidding, market, clearing = (led,), led.market, led.clearing
         tell(STAGES[1])
     elif isinstance(options.behaviour, AllStrategic):
-        found = find_equilibrium(market, method=options.behaviour.method, grid=options.grid, solver=options.solver)
+        every = options.behaviour
+        found = find_equilibrium(
+            market, decides=every.decides, method=every.method, grid=options.grid, solver=options.solver
+        )
         if not found.is_equilibrium:
             warnings.warn(f"The offers are no verified equilibrium: {found.reason}", MarketWarning, stacklevel=2)
         equilibrium, market, clearing = found, found.market, found.clearing

@@ -17,8 +17,10 @@ from hiermarket.stages.curve_program import curve_program, room_to_move
 from hiermarket.stages.forwarding_methods import OfferCurve
 from hiermarket.stages.interface import interface_offers
 from hiermarket.stages.largest_box import Volumes
+from hiermarket.stages.paid_prices import uniform_price
 from hiermarket.stages.resource_safety import uncoupled
 from hiermarket.stages.tso_clearing import clear_needs
+from hiermarket.stages.tso_model import GRID_BUS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 #: By how much a limit may be exceeded before anything is repaired: ten times the LP's tolerance [p.u.², MVA].
 EXCESS = 1e-6
 
-#: What the TSO's second clearing decides anew.
+#: What the TSO's second clearing decides anew; what a feeder is paid is the price of the first.
 BOUGHT: Final = frozenset(
     (
         "grid_price",
@@ -43,8 +45,6 @@ BOUGHT: Final = frozenset(
         "grid_spilled",
         "grid_status",
         "line_flow",
-        "interface_price",
-        "uniform_price",
     )
 )
 
@@ -74,8 +74,9 @@ def correct(
     -------
     TsoClearing
         With the changes after the repair, ``repaired (feeder, period)``, and the bids of the
-        transmission grid that balance them; prices are those of the second clearing in the
-        periods in which a feeder was repaired.
+        transmission grid that balance them, at the prices of the second clearing in the periods
+        in which a feeder was repaired. Interfaces keep the price of the first clearing: nobody
+        who was accepted there is paid less for a repair elsewhere.
 
     Raises
     ------
@@ -114,7 +115,9 @@ def correct(
     flat = cleared.flat.assign(
         {name: again.flat[name].where(here, cleared.flat[name]) for name in BOUGHT & set(again.flat)}
     )
+    mean = uniform_price(*(flat[name].transpose(GRID_BUS, PERIOD).values for name in ("grid_price", "need")))
     flat = flat.assign(
+        uniform_price=(PERIOD, mean),
         grid_status=flat["grid_status"].astype(cleared.flat["grid_status"].dtype),
         change=change.copy(data=sign * moved).where(change.notnull()),
         cleared_delivery=of_feeders.copy(data=delivered),

@@ -12,13 +12,16 @@ import xarray as xr
 from hiermarket.errors import Fault
 from hiermarket.labels import BID, FEEDER, PERIOD
 from hiermarket.schema import bare, positions, raise_together
-from hiermarket.stages.bidding import NEGLIGIBLE, best_response, offers_of, profit_of
+from hiermarket.stages.bidding import best_response
+from hiermarket.stages.decides import PricesAndVolumes
 from hiermarket.stages.dso_clearing import clear_dso
-from hiermarket.stages.paid_prices import paid_price
+from hiermarket.stages.leader_offers import NEGLIGIBLE, is_whole, offers_of, with_offers, withheld
+from hiermarket.stages.leader_payment import profit_of
+from hiermarket.stages.paid_prices import pays_own_price, worth
 from hiermarket.stages.resource_safety import held_by_resources
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,10 +29,11 @@ if TYPE_CHECKING:
     from hiermarket.network.losses import LinDistFlow
     from hiermarket.solving.solver import SolverOptions
     from hiermarket.stages.bidding import Expected
+    from hiermarket.stages.decides import Decides
 
     Floats = NDArray[np.float64]
 
-#: Offers that differ by less are the same when a cycle is looked for [EUR/MWh].
+#: Offers that differ by less are the same when a cycle is looked for [EUR/MWh, MW].
 SAME = 1e-6
 
 #: Part of a feeder's and period's share of ε for which a BSP moves.
@@ -118,36 +122,55 @@ class Ending(StrEnum):
 
 
 class Game:
-    """The market as a game: what each BSP can earn against given offers; equal questions are answered once."""
+    """The market as a game: what each BSP can earn against given offers; equal questions are answered once.
+
+    Offers are arrays (2, bid, period): prices [EUR/MWh], and volumes [MW].
+    """
 
     def __init__(
-        self, market: BalancingMarket, bsps: Sequence[str], grid: LinDistFlow, solver: SolverOptions | None
+        self,
+        market: BalancingMarket,
+        bsps: Sequence[str],
+        decides: Decides,
+        *,
+        grid: LinDistFlow,
+        solver: SolverOptions | None,
     ) -> None:
-        self.market, self.bsps, self.grid, self.solver = market, tuple(bsps), grid, solver
+        self.market, self.bsps, self.decides, self.grid, self.solver = market, tuple(bsps), decides, grid, solver
         self.own = {bsp: market.bids.of(bsp) for bsp in bsps}
         self.problems = 0
         self._known: dict[str, tuple[bytes, Expected]] = {}
         self._last: tuple[bytes, Floats] | None = None
         self.owner = positions(market.feeder_names, market.bids.data.bid_feeder.values)
 
-    def at(self, offers: Floats) -> BalancingMarket:
-        """Return the market with offers (bid, period)."""
+    @property
+    def as_given(self) -> Floats:
+        """The offers that the market's bids hold."""
         data = self.market.bids.data
-        return self.market.with_bids(data.assign(price=((BID, PERIOD), offers)))
+        offers: Floats = np.stack([data[name].transpose(BID, PERIOD).values for name in ("price", "volume")])
+        return offers
+
+    def at(self, offers: Floats) -> BalancingMarket:
+        """Return the market with these offers."""
+        return with_offers(self.market, *self._labelled(offers))
 
     def best(self, bsp: str, offers: Floats) -> Expected:
-        """Return the best response of a BSP to the offers of all others."""
-        rivals = offers[~self.own[bsp].values].tobytes()
+        """Return the best response of a BSP, with all of its volume at hand, to the offers of all others."""
+        rivals = offers[:, ~self.own[bsp].values].tobytes()
         known = self._known.get(bsp)
         if known is None or known[0] != rivals:
             self.problems += 1
-            known = (rivals, best_response(self.at(offers), bsp, grid=self.grid, solver=self.solver))
+            led = best_response(
+                self._against(bsp, offers), bsp, decides=self.decides, grid=self.grid, solver=self.solver
+            )
+            known = (rivals, led)
             self._known[bsp] = known
         return known[1]
 
     def optimum(self, bsp: str, offers: Floats) -> Floats:
         """Return the profit of the best response, (feeder, period) [EUR]."""
-        return profit_of(self.at(offers), self.own[bsp], self.best(bsp, offers).values).values
+        profit: Floats = self.best(bsp, offers).profit.values
+        return profit
 
     def cleared(self, offers: Floats) -> Floats:
         """Return the profit of every BSP at offers cleared by the tie rule, (bsp, feeder, period) [EUR]."""
@@ -165,23 +188,44 @@ class Game:
 
     def same(self, one: Floats, other: Floats) -> NDArray[np.bool_]:
         """Return (feeder, period): where offers are the same."""
-        different = np.zeros((len(self.market.feeder_names), one.shape[1]), dtype=bool)
-        np.logical_or.at(different, self.owner, np.abs(one - other) > SAME)
+        different = np.zeros((len(self.market.feeder_names), one.shape[-1]), dtype=bool)
+        np.logical_or.at(different, self.owner, (np.abs(one - other) > SAME).any(axis=0))
         return ~different
 
-    def answer(self, bsp: str, offers: Floats, ticks: Floats) -> Floats:
-        """Return the offers with a BSP's best response in them, by a tick (feeder, period) better at the margin."""
-        market, own, expected = self.at(offers), self.own[bsp], self.best(bsp, offers).values
-        data, sign = market.bids.data, bare(market.bids.sign)
+    def answers(self, bsp: str, offers: Floats, ticks: Floats) -> Iterator[Floats]:
+        """Yield the offers with a BSP's best response in them: itself, and by ticks (feeder, period) better.
+
+        With whole volumes first, then, where volumes are decided, with those that it expects to sell.
+        """
+        market, own, expected = self._against(bsp, offers), self.own[bsp], self.best(bsp, offers).values
+        nothing = np.zeros_like(ticks)
+        for tick in (nothing, ticks):
+            yield self._answer(market, own, expected, tick)
+        if isinstance(self.decides, PricesAndVolumes):
+            for tick, shade in ((nothing, 0.0), (ticks, self.decides.shade)):
+                less = withheld(market, own, expected, shade)
+                yield self._answer(with_offers(market, bare(market.bids.data.price), less), own, expected, tick)
+
+    def _answer(self, market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset, ticks: Floats) -> Floats:
+        data, sign, rules = market.bids.data, bare(market.bids.sign), market.rules
         chosen = offers_of(market, own, expected, bare(data.price).copy(data=ticks[self.owner]))
         # what is taken whole at a profit is offered at its cost: as good, and no tie can take it away
-        gains = sign * (paid_price(market, expected) - bare(data.cost)) > 0
-        whole = (expected.activation > bare(data.volume) - NEGLIGIBLE) & (expected.activation > NEGLIGIBLE)
-        at_cost = bare(own) & whole & gains & ~held_by_resources(market)
-        rules = market.rules
+        gains = sign * (worth(market, expected) - bare(data.cost)) > 0
+        taken = is_whole(market, expected) & (expected.activation > NEGLIGIBLE)
+        at_cost = bare(own) & taken & gains & ~held_by_resources(market) & ~pays_own_price(market, expected)
         chosen = chosen.where(~at_cost, bare(data.cost).clip(rules.price_floor, rules.price_cap))
-        values: Floats = xr.DataArray(chosen).transpose(BID, PERIOD).values
-        return values
+        answer: Floats = np.stack([array.transpose(BID, PERIOD).values for array in (chosen, bare(data.volume))])
+        return answer
+
+    def _against(self, bsp: str, offers: Floats) -> BalancingMarket:
+        """Return the market with these offers of all others, and all of a BSP's own volume."""
+        prices, volumes = self._labelled(offers)
+        return with_offers(self.market, prices, bare(self.market.bids.data.volume).where(self.own[bsp], volumes))
+
+    def _labelled(self, offers: Floats) -> tuple[xr.DataArray, xr.DataArray]:
+        index = {BID: self.market.bids.data.indexes[BID], PERIOD: self.market.periods}
+        prices, volumes = (xr.DataArray(values, coords=index, dims=(BID, PERIOD)) for values in offers)
+        return prices, volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +234,8 @@ class Walk:
 
     Attributes
     ----------
-    offers : array (bid, period)
-        The last ones; of a cycle, in each feeder and period those with the smallest regret.
+    offers : array (2, bid, period)
+        Prices and volumes, the last ones; of a cycle, in each feeder and period those with the smallest regret.
     ending : DataArray (feeder, period)
         The number of the `Ending`.
     rounds : int
@@ -207,14 +251,14 @@ def walk(game: Game, start: Floats, method: Method) -> Walk:
     """Go through rounds from some offers.
 
     A BSP moves, in a feeder and period, where an offer is cleared at a gain: first the best response
-    itself is tried, then the same a tick better.
+    itself is tried, then the same a tick better; whole volumes before parts of them.
 
     Parameters
     ----------
     game : Game
         Who plays.
-    start : array (bid, period)
-        Offers [EUR/MWh].
+    start : array (2, bid, period)
+        Offers [EUR/MWh, MW].
     method : GaussSeidel or Jacobi
         Options.
     """
@@ -258,8 +302,7 @@ def _round(
         most = game.cleared(against)[at]
         could = active & (game.optimum(bsp, against) - most > least)
         chosen, better = against, np.zeros_like(active)
-        for tick in (np.zeros_like(ticks), ticks) if could.any() else ():
-            answer = game.answer(bsp, against, tick)
+        for answer in game.answers(bsp, against, ticks) if could.any() else ():
             profit = game.cleared(answer)[at]
             gains = could & (profit > most + least)
             chosen = np.where(gains[game.owner], answer, chosen)
@@ -277,7 +320,8 @@ def _best_member(game: Game, past: list[Floats], first: NDArray[np.int_], length
     smallest = np.where(cycles, np.inf, -np.inf)
     for step in range(int(length.max())):
         round_of = np.where(cycles, first + step % np.maximum(length, 1), len(past) - 1)
-        offers = np.take_along_axis(np.stack(past), round_of[game.owner][None], axis=0)[0]
+        of_bid = np.broadcast_to(round_of[game.owner], past[0].shape)
+        offers = np.take_along_axis(np.stack(past), of_bid[None], axis=0)[0]
         worst = game.regrets(offers).max(axis=0)
         better = worst < smallest
         best, smallest = np.where(better[game.owner], offers, best), np.where(better, worst, smallest)

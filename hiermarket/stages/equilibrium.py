@@ -14,9 +14,10 @@ from hiermarket.network.losses import LinDistFlow
 from hiermarket.nomenclature import describe
 from hiermarket.schema import BID_COORDS, Labelled, bare, direction_sign, freeze, labels_where, raise_together
 from hiermarket.stages.bidding import require_leader_known
+from hiermarket.stages.decides import PricesOnly
 from hiermarket.stages.diagonalisation import Ending, Game, GaussSeidel, Method, Walk, walk
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso
-from hiermarket.stages.paid_prices import paid_price
+from hiermarket.stages.paid_prices import as_cleared, earned
 from hiermarket.stages.resource_safety import held_by_resources
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hiermarket.bilevel.certificate import Certificate
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.solving.solver import SolverOptions
+    from hiermarket.stages.decides import Decides
 
     Floats = NDArray[np.float64]
 
@@ -38,13 +40,13 @@ WORDS = {Ending.CYCLE: "offers came round in a cycle", Ending.ROUNDS: "rounds we
 class Equilibrium(Labelled):
     """The offers of several strategic BSPs, and the proof of what each could still gain.
 
-    Arrays: ``offer_price`` (bid, period), ``regret, best_profit, cleared_profit`` (bsp),
+    Arrays: ``offer_price, offer_volume`` (bid, period), ``regret, best_profit, cleared_profit`` (bsp),
     ``ending`` (feeder, period); units as in the nomenclature.
 
     Attributes
     ----------
     market : BalancingMarket
-        The market with the offers as prices: what later stages take.
+        The market with the offered prices and volumes: what later stages take.
     clearing : DsoClearing
         Those offers cleared by the tie rule.
     truthful : DsoClearing
@@ -84,6 +86,7 @@ class Equilibrium(Labelled):
 def find_equilibrium(
     market: BalancingMarket,
     *,
+    decides: Decides | None = None,
     method: Method | None = None,
     bsps: Sequence[str] | None = None,
     grid: LinDistFlow | None = None,
@@ -96,6 +99,8 @@ def find_equilibrium(
     market : BalancingMarket
         Grids, bids and rules. The first start is from the prices of its bids, which
         those who are not strategic keep.
+    decides : PricesOnly or PricesAndVolumes, optional
+        What the strategic BSPs decide; prices only by default.
     method : GaussSeidel or Jacobi, optional
         One after the other (default), or all at once; with tolerance ε, damping, restarts.
     bsps : sequence of str, optional
@@ -136,13 +141,13 @@ def find_equilibrium(
     >>> found.is_equilibrium
     True
     """
-    method, grid = method or GaussSeidel(), grid or LinDistFlow()
+    method, grid, decides = method or GaussSeidel(), grid or LinDistFlow(), decides or PricesOnly()
     names = list(market.bids.bsps if bsps is None else bsps)
     _require_names(names)
     for bsp in names:
-        require_leader_known(market, bsp)
+        require_leader_known(market, bsp, decides)
     _require_order(method, names)
-    game, data = Game(market, names, grid, solver), market.bids.data
+    game, data = Game(market, names, decides, grid=grid, solver=solver), market.bids.data
     strategic = bare(data.bid_bsp).isin(names)
     truthful = clear_dso(
         market.with_bids(data.assign(price=data.price.where(~strategic, data.cost))), grid=grid, solver=solver
@@ -150,7 +155,9 @@ def find_equilibrium(
     rng = np.random.default_rng(method.seed)
     rounds, best, smallest = 0, None, np.inf
     for starts in range(1, method.restarts + 2):
-        start = bare(data.price).transpose(BID, PERIOD).values if starts == 1 else _random(market, strategic, rng)
+        start = game.as_given
+        if starts > 1:
+            start[0] = _random(market, strategic, rng)
         found = walk(game, start, method)
         rounds += found.rounds
         regret = _regret(game, found.offers)
@@ -171,12 +178,13 @@ def _result(game: Game, found: Walk, method: Method, truthful: DsoClearing, coun
     certificates = {bsp: game.best(bsp, offers).answer.certificate for bsp in names}
     failed = [bsp for bsp, certificate in certificates.items() if not certificate.ok]
     holds = not failed and bool((regret <= method.tolerance).all())
-    cost, payment = (_money(market, clearing, price) for price in _prices(market, clearing))
-    cost_before, payment_before = (_money(market, truthful, price) for price in _prices(market, truthful))
+    cost, payment = (_money(market, clearing, of_bids) for of_bids in _of_bids(market, clearing))
+    cost_before, payment_before = (_money(market, truthful, of_bids) for of_bids in _of_bids(market, truthful))
     over_bsps = {BSP: names}
     flat = xr.Dataset(
         {
-            "offer_price": ((BID, PERIOD), offers),
+            "offer_price": ((BID, PERIOD), offers[0]),
+            "offer_volume": ((BID, PERIOD), offers[1]),
             "regret": (BSP, regret),
             "best_profit": (BSP, best),
             "cleared_profit": (BSP, game.cleared(offers).sum(axis=(1, 2))),
@@ -210,18 +218,19 @@ def _regret(game: Game, offers: Floats) -> Floats:
     return total
 
 
-def _prices(market: BalancingMarket, clearing: DsoClearing) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return what a MWh of every bid truly costs, and what it is paid [EUR/MWh]."""
-    return bare(market.bids.data.cost), paid_price(market, clearing.flat)
+def _of_bids(market: BalancingMarket, clearing: DsoClearing) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return what every bid truly costs, and what it is paid, (bid, period) [EUR/h]."""
+    flat = clearing.flat
+    spent = bare(market.bids.sign) * bare(market.bids.data.cost) * bare(flat.activation)
+    return spent, earned(as_cleared(market, flat), flat)
 
 
-def _money(market: BalancingMarket, clearing: DsoClearing, price: xr.DataArray) -> float:
-    """Return Δ (Σ σ p a + Σ σ π^T g + VOLL Σ (s + z)) of a clearing [EUR]."""
+def _money(market: BalancingMarket, clearing: DsoClearing, of_bids: xr.DataArray) -> float:
+    """Return Δ (Σ of bids + Σ σ π^T g + VOLL Σ (s + z)) of a clearing [EUR]."""
     flat, duration = clearing.flat, bare(market.duration)
-    of_bids = (bare(market.bids.sign) * price * bare(flat.activation)).sum(BID)
     of_tbm = (direction_sign() * market.exchange_price * bare(flat.tbm_volume)).sum([FEEDER, DIRECTION])
     lost = sum(bare(array).fillna(0.0).sum("bus") for array in clearing.recourse.data_vars.values())
-    return float((duration * (of_bids + of_tbm + market.rules.value_of_lost_load * lost)).sum())
+    return float((duration * (of_bids.sum(BID) + of_tbm + market.rules.value_of_lost_load * lost)).sum())
 
 
 def _ratio(after: float, before: float) -> float:

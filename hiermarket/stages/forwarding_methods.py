@@ -149,6 +149,9 @@ class Forwarding(StrEnum):
 
 _Method = SafeBox | MaximumRegulation | OfferCurve | Individual | Unfiltered | Corrective
 
+#: Every method.
+METHODS: Final = (SafeBox, MaximumRegulation, OfferCurve, Individual, Unfiltered, Corrective)
+
 _METHODS: Final[dict[Forwarding, type[_Method]]] = {
     Forwarding.SAFE_BOX: SafeBox,
     Forwarding.MAXIMUM_REGULATION: MaximumRegulation,

@@ -40,13 +40,55 @@ def paid_price(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
     data = market.bids.data
     if market.rules.pricing is Pricing.PAY_AS_BID:
         return bare(data.price)
-    at = data.bid_node.values
     if market.rules.pricing is Pricing.UNIFORM:
-        return _at_buses(bare(prices["nodal_price"]), roots_of(market, at), data.indexes[BID])
+        roots = roots_of(market, data.bid_node.values)
+        return _at_buses(bare(prices["nodal_price"]), roots, data.indexes[BID])
+    return worth(market, prices)
+
+
+def worth(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
+    """Return λ + τκ at the bus of every bid, (bid, period) [EUR/MWh]: the dearest accepted up bid, whatever it is paid.
+
+    See `paid_price` for the parameters.
+    """
+    data = market.bids.data
     active, reactive = (
-        _at_buses(bare(prices[name]), at, data.indexes[BID]) for name in ("nodal_price", "reactive_price")
+        _at_buses(bare(prices[name]), data.bid_node.values, data.indexes[BID])
+        for name in ("nodal_price", "reactive_price")
     )
     return active + bare(data.reactive_ratio) * reactive.fillna(0.0)
+
+
+def pays_own_price(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:
+    """Return (bid, period): where the price that an accepted bid asks for may move what it is paid.
+
+    See `paid_price` for the parameters. With uniform prices it does through the uplift, where λ + τκ is above
+    λ_root (up) or below it (down).
+    """
+    above = bare(market.bids.sign) * (worth(market, prices) - paid_price(market, prices)) > 0
+    kinds = {Pricing.NODAL: False, Pricing.PAY_AS_BID: True}
+    known = kinds.get(market.rules.pricing)
+    return above if known is None else xr.full_like(above, known)
+
+
+def as_cleared(market: BalancingMarket, flat: xr.Dataset) -> BalancingMarket:
+    """Return the market at the prices with which it was cleared: ``price (bid, period)`` of the clearing."""
+    data = market.bids.data
+    return market.with_bids(data.assign(price=(data.price.dims, flat["price"].transpose(*data.price.dims).values)))
+
+
+def earned(market: BalancingMarket, flat: xr.Dataset) -> xr.DataArray:
+    """Return what every bid is paid in the DSO's market, uplift included, (bid, period) [EUR/h]; < 0 is paid by it.
+
+    Parameters
+    ----------
+    market : BalancingMarket
+        The bids at their offered prices, and the rules.
+    flat : Dataset
+        ``activation (bid, period)``, ``nodal_price, reactive_price (bus, period)``.
+    """
+    price, supplied = paid_price(market, flat), bare(market.bids.sign) * bare(flat["activation"])
+    return price * supplied + shortfall(market.rules, bare(market.bids.data.price), price, supplied)
 
 
 def imbalance_price(market: BalancingMarket, prices: xr.Dataset) -> xr.DataArray:

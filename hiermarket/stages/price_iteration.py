@@ -102,7 +102,7 @@ def price_gap(market: BalancingMarket, clearing: DsoClearing, cleared: TsoCleari
 
     Notes
     -----
-    Equation (25) of docs/model.md.
+    Equation (28) of docs/model.md.
     """
     return _seen(market, clearing, cleared)[0]
 
@@ -116,7 +116,7 @@ def _seen(
     volume = bare(clearing.flat["tbm_volume"]).sel(at)
     up, down = (market.exchange_price.sel({DIRECTION: d.value}, drop=True) for d in Direction)
     takes, delivers = (volume.sel({DIRECTION: d.value}, drop=True) > NEGLIGIBLE for d in Direction)
-    # (25)  λ^T − π^E_up where g_up > 0,  λ^T − π^E_down where g_down > 0,  else to the nearest of [π^E_down, π^E_up]
+    # (28)  λ^T − π^E_up where g_up > 0,  λ^T − π^E_down where g_down > 0,  else to the nearest of [π^E_down, π^E_up]
     between = price.clip(min=down, max=up)
     counted = up.where(takes, down.where(delivers, between)).transpose(FEEDER, PERIOD)
     gap = (price - counted).transpose(FEEDER, PERIOD).rename("price_gap")
@@ -142,7 +142,7 @@ def consistent_prices(market: BalancingMarket, method: FixedPoint, clear: ClearB
 
     Notes
     -----
-    (26) of docs/model.md. Prices that a trade confirms stay as they are; everywhere else the DSO
+    (29) of docs/model.md. Prices that a trade confirms stay as they are; everywhere else the DSO
     counts on one price for both directions, within floor and cap. The TSO's price is a step function of what the
     DSOs take, so that there may be no such price: at a kink it jumps from one side of it to the
     other. The gap then stays, and the result says so.
@@ -173,7 +173,7 @@ def consistent_prices(market: BalancingMarket, method: FixedPoint, clear: ClearB
         step[some] = np.where(turned, step[some] / 2, step[some])
         move = np.where(first, -np.sign(before[some]) * method.tolerance / 2, step[some] * gap)
         before[some] = np.where(np.abs(gap) > method.tolerance, gap, before[some])
-        # (26)  π^E ← π^E + θ (λ^T − π^E), in both directions, within floor and cap        [EUR/MWh]
+        # (29)  π^E ← π^E + θ (λ^T − π^E), in both directions, within floor and cap        [EUR/MWh]
         moved = np.clip(counted + move, market.rules.price_floor, market.rules.price_cap)
         values[:, :, open_periods] = np.where(open_, moved, values[:, :, open_periods])
         moving = (open_ & ((np.abs(moved - counted) > method.tolerance / 4) | ~tested)).any(axis=0)

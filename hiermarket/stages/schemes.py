@@ -21,6 +21,7 @@ from hiermarket.stages.clearing_model import RECOURSE, no_activation, public
 from hiermarket.stages.common_clearing import clear_common
 from hiermarket.stages.coordinated import OF_FEEDERS, OF_GRID, OF_STATE, Coordinated, coordinated, of_stages
 from hiermarket.stages.coordination import AsBid, Behaviour, OneLeader, Options, run_chain
+from hiermarket.stages.decides import PricesAndVolumes
 from hiermarket.stages.disaggregation import disaggregate
 from hiermarket.stages.dso_clearing import clear_dso
 from hiermarket.stages.forwarding_methods import (
@@ -35,7 +36,7 @@ from hiermarket.stages.forwarding_methods import (
 from hiermarket.stages.interface import interface_offers
 from hiermarket.stages.interface_settlement import settle_at_interfaces
 from hiermarket.stages.paid_prices import uniform_price
-from hiermarket.stages.settlement import Settlement, join_settlements, settle_feeders, settle_grid
+from hiermarket.stages.settlement import Settlement, settle
 from hiermarket.stages.tso_clearing import TsoClearing, clear_offers
 from hiermarket.stages.tso_model import GRID_BUS, needs
 
@@ -183,9 +184,7 @@ def _one_after_the_other(
     clearing = clear_dso(seen, grid=grid, solver=solver).require()
     cleared = clear_offers(market.tso_side, interface_offers(clearing), solver=solver).require()
     final = disaggregate(seen, clearing, None, cleared, solver=solver)
-    # dual imbalance prices refer to the TBM's prices (35), whatever a DSO pays at its interface
-    of_feeders = settle_feeders(seen, clearing, cleared, final, reference=market.tbm["tbm_price"])
-    settled = join_settlements([of_feeders, settle_grid(market.tso_side, cleared)])
+    settled = settle(seen, clearing, cleared, final)
     names = [Item.INTERFACE.value if item == Item.TBM_ENERGY else item for item in settled.data[ITEM].values]
     settlement = Settlement(freeze(settled.data.assign_coords({ITEM: np.array(names, dtype=str)})))
     return of_stages(seen, clearing, cleared, final, settlement)
@@ -212,7 +211,8 @@ class Sequential:
         """What the scheme is called in tables."""
         said = [f"sequential, {_words(self.forwarding)}"]
         if isinstance(self.behaviour, OneLeader):
-            said.append(f"{self.behaviour.bsp} leads")
+            volumes = " with volumes" if isinstance(self.behaviour.decides, PricesAndVolumes) else ""
+            said.append(f"{self.behaviour.bsp} leads{volumes}")
         elif not isinstance(self.behaviour, AsBid):
             said.append(type(self.behaviour).__name__.lower())
         return ", ".join(said)

@@ -20,7 +20,6 @@ from hiermarket.stages.accounts import (
     Book,
     Item,
     Kind,
-    bsp_account,
     join_payments,
     of_feeder,
     of_kind,
@@ -28,14 +27,8 @@ from hiermarket.stages.accounts import (
     together,
 )
 from hiermarket.stages.congestion import cost_of_losses
-from hiermarket.stages.paid_prices import (
-    dual_price,
-    grid_bid_price,
-    grid_paid_price,
-    imbalance_price,
-    paid_price,
-    shortfall,
-)
+from hiermarket.stages.local_accounts import PRICING, TSO, LocalAccounts, by_label
+from hiermarket.stages.paid_prices import dual_price, grid_bid_price, grid_paid_price
 from hiermarket.stages.tso_model import GRID_BID, GRID_BUS, TBM
 
 if TYPE_CHECKING:
@@ -48,8 +41,6 @@ if TYPE_CHECKING:
     from hiermarket.stages.disaggregation import Disaggregation
     from hiermarket.stages.dso_clearing import DsoClearing
     from hiermarket.stages.tso_clearing import TsoClearing
-
-TSO, PRICING = of_kind(Kind.TSO), of_kind(Kind.PRICING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +130,6 @@ def settle_feeders(
     clearing: DsoClearing,
     cleared: TsoClearing,
     disaggregation: Disaggregation,
-    *,
-    reference: xr.DataArray | None = None,
 ) -> Settlement:
     """Settle the distribution markets of some feeders and what they exchange with the TSO.
 
@@ -154,9 +143,6 @@ def settle_feeders(
         What the transmission market says of these feeders (`TsoClearing.of_feeders`).
     disaggregation : Disaggregation
         What their bids change for it, and at which prices.
-    reference : DataArray (direction, period), optional
-        π^T of dual imbalance prices (35) [EUR/MWh], where the DSOs see another price at their
-        interfaces; the TBM's prices of the market by default.
 
     Returns
     -------
@@ -164,32 +150,11 @@ def settle_feeders(
         Their share of every account, additive over batches of feeders; every item sums
         to zero in each.
     """
-    names, bsps, data, duration = list(market.feeder_names), market.bids.bsps, market.bids.data, market.duration.values
-    book = Book(market.periods)
-    feeder = positions(market.feeder_names, data["bid_feeder"].values)
-    bsp = positions(pd.Index(bsps), data["bid_bsp"].values)
-    dso, payers, losses = ([of_feeder(kind, name) for name in names] for kind in (Kind.DSO, Kind.PAYERS, Kind.LOSSES))
-    providers = [Account(bsp_account(name), Kind.BSP) for name in bsps]
-
-    # Δ σ p a,  p by the pricing rule                                                   [EUR]
-    activation = bare(clearing.flat["activation"]).sel({BID: data.indexes[BID]})
-    supplied, paid = bare(market.bids.sign) * activation, paid_price(market, clearing.flat)
-    received = _by(BID, paid * supplied) * duration
-    activated = sums(received, feeder, len(names))
-    earned = sums(received, bsp, len(bsps))
-    if bsps:
-        book.book(Item.ACTIVATION, [*dso, *providers], np.concatenate([-activated, earned]))
-
+    names, bids, book = list(market.feeder_names), market.bids.data.indexes[BID], Book(market.periods)
+    local = LocalAccounts(book, market, clearing.flat)
+    dso, losses = local.dso, [of_feeder(Kind.LOSSES, name) for name in names]
     bought, exchange = _exchanged(market, clearing)
-    book.book(Item.TBM_ENERGY, [*dso, TSO], np.concatenate([-bought, bought.sum(axis=0, keepdims=True)]))
-
-    charged, back, penalty = imbalance_payments(market, clearing.flat, reference)
-    book.book(Item.IMBALANCE, [*payers, *dso], np.concatenate([-charged, charged]))
-    book.book(Item.NOT_SERVED, [*dso, *payers], np.concatenate([-back, back]))
-    if market.rules.imbalance_pricing is ImbalancePricing.DUAL:
-        kept = of_kind(Kind.DUAL)
-        book.book(Item.DUAL, [*payers, kept], np.concatenate([-penalty, penalty.sum(axis=0, keepdims=True)]))
-    rent = charged - back - activated - bought
+    earned, rent = local.settle(Item.TBM_ENERGY, bought)
     lost = cost_of_losses(market, clearing, rent)
     nodal = market.rules.pricing is Pricing.NODAL
     left, whose = (Item.CONGESTION, losses) if nodal else (Item.PRICING, [PRICING] * len(names))
@@ -197,40 +162,20 @@ def settle_feeders(
     book.book(left, [*dso, *whose], np.concatenate([lost - rent, rent - lost]))
 
     # Δ σ p z                                                                           [EUR]
-    changed = _by(BID, change_payment(market, disaggregation))
-    forwarded = sums(changed, bsp, len(bsps))
-    if bsps:
-        book.book(Item.FORWARDED, [TSO, *providers], np.concatenate([-forwarded.sum(axis=0, keepdims=True), forwarded]))
-    price = _by(FEEDER, cleared.flat["interface_price"].sel({FEEDER: names}))
-    worth = np.nan_to_num(price * exchange * duration, nan=0.0).sum(axis=0)
+    forwarded = local.by_bsp(by_label(BID, change_payment(market, disaggregation)))
+    local.to_providers(Item.FORWARDED, [TSO], forwarded.sum(axis=0, keepdims=True), forwarded)
+    price = by_label(FEEDER, cleared.flat["interface_price"].sel({FEEDER: names}))
+    worth = np.nan_to_num(price * exchange * market.duration.values, nan=0.0).sum(axis=0)
     book.pay(Item.DIFFERENCE, TSO, of_kind(Kind.DIFFERENCE), bought.sum(axis=0) - worth)
     item, account = rent_of_tso(market.rules)
     book.pay(item, TSO, account, worth - forwarded.sum(axis=0))
 
-    final = bare(disaggregation.flat["final_activation"]).sel({BID: data.indexes[BID]}).fillna(0.0)
-    if bsps and market.rules.pricing is Pricing.UNIFORM:
-        change, price_of_change = final - activation.fillna(0.0), _change_price(market, disaggregation)
-        moved = bare(market.bids.sign) * change
-        short = shortfall(market.rules, bare(data.price), paid, supplied.fillna(0.0))
-        short = short + shortfall(market.rules, bare(data.price), price_of_change, moved).fillna(0.0)
-        uplift = sums(_by(BID, short) * duration, bsp, len(bsps))
-        book.book(Item.UPLIFT, [PRICING, *providers], np.concatenate([-uplift.sum(axis=0, keepdims=True), uplift]))
-        earned = earned + uplift
-
+    final = bare(disaggregation.flat["final_activation"]).sel({BID: bids}).fillna(0.0)
+    moved = bare(market.bids.sign) * final - local.supplied.fillna(0.0)
+    short = local.short(local.paid, local.supplied) + local.short(_change_price(market, disaggregation), moved)
     # Δ σ c (a + z)                                                                     [EUR]
-    spent = sums(_by(BID, bare(market.bids.sign) * bare(data["cost"]) * final) * duration, bsp, len(bsps))
-    profit = xr.DataArray(
-        earned + forwarded - spent,
-        dims=(BSP, PERIOD),
-        coords={BSP: pd.Index(bsps, name=BSP, dtype=object), PERIOD: market.periods},
-    )
+    profit = local.profit(earned + forwarded + local.uplift(short), final)
     return Settlement(freeze(describe(xr.Dataset({"payment": book.array(), "profit": profit}))))
-
-
-def _by(dim: str, array: xr.DataArray) -> Floats:
-    """Return the values (dim, period)."""
-    values: Floats = array.transpose(dim, PERIOD).values
-    return values
 
 
 def _exchanged(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, Floats]:
@@ -239,47 +184,7 @@ def _exchanged(market: BalancingMarket, clearing: DsoClearing) -> tuple[Floats, 
     direction = direction_sign()
     # Δ (π^E_up g_up − π^E_down g_down)                                                 [EUR]
     energy = bare(market.duration) * (direction * market.exchange_price * volume).sum(DIRECTION)
-    return _by(FEEDER, energy), _by(FEEDER, (direction * volume).sum(DIRECTION))
-
-
-def imbalance_payments(
-    market: BalancingMarket, flat: xr.Dataset, reference: xr.DataArray | None = None
-) -> tuple[Floats, Floats, Floats]:
-    """Return what imbalance pays, gets back for energy not served, and pays more with dual prices.
-
-    Parameters
-    ----------
-    market : BalancingMarket
-        Imbalance and rules.
-    flat : Dataset
-        ``nodal_price, reactive_price, unserved, spilled, reactive_shortage, reactive_surplus
-        (bus, period)``.
-    reference : DataArray (direction, period), optional
-        π^T of (35) [EUR/MWh]; the TBM's prices of the market by default.
-
-    Returns
-    -------
-    three arrays (feeder, period)
-        EUR.
-    """
-    duration = bare(market.duration)
-    price = imbalance_price(market, flat)
-    lost = bare(flat["unserved"]) - bare(flat["spilled"])
-    owner = positions(market.feeder_names, market.feeders.feeder_of.loc[price[BUS].values].to_numpy())
-    dual = dual_price(
-        market.rules, price, market.imbalance, market.tbm["tbm_price"] if reference is None else reference
-    )
-    # Δ p I;  Δ [ p (s⁺ − s⁻) + κ (z⁺ − z⁻) ];  Δ (p_dual − p) I                         [EUR]
-    charged = duration * price * market.imbalance
-    back = duration * price * lost
-    if market.rules.pricing is Pricing.NODAL:
-        reactive = bare(flat["reactive_price"]).fillna(0.0)
-        lost_reactive = (bare(flat["reactive_shortage"]) - bare(flat["reactive_surplus"])).fillna(0.0)
-        back = back + duration * reactive * lost_reactive
-    penalty = duration * (dual - price) * market.imbalance
-    count = len(market.feeder_names)
-    found = [sums(_by(BUS, amount), owner, count) for amount in (charged, back, penalty)]
-    return found[0], found[1], found[2]
+    return by_label(FEEDER, energy), by_label(FEEDER, (direction * volume).sum(DIRECTION))
 
 
 def settle_grid(side: TsoSide, cleared: TsoClearing) -> Settlement:
@@ -301,9 +206,9 @@ def settle_grid(side: TsoSide, cleared: TsoClearing) -> Settlement:
     book, payers = Book(side.periods), of_kind(Kind.GRID_PAYERS)
     price = flat["grid_price"].transpose(GRID_BUS, PERIOD)
     # Δ σ p y,  p by the pricing rule                                                   [EUR]
-    sign, rules, activated = offers.sign.values[:, None], side.rules, _by(GRID_BID, flat["grid_activation"])
+    sign, rules, activated = offers.sign.values[:, None], side.rules, by_label(GRID_BID, flat["grid_activation"])
     at_bus = grid_paid_price(side, cleared)
-    bid_price, paid = _by(BID, offers.data["price"]), grid_bid_price(side, cleared)
+    bid_price, paid = by_label(BID, offers.data["price"]), grid_bid_price(side, cleared)
     provider = positions(pd.Index(offers.bsps), offers.data["bid_bsp"].values)
     by_provider = sums(sign * paid * activated * duration, provider, len(offers.bsps))
     accounts = [Account(TBM if name == TBM else f"{Kind.PROVIDER} {name}", Kind.PROVIDER) for name in offers.bsps]
@@ -319,12 +224,12 @@ def settle_grid(side: TsoSide, cleared: TsoClearing) -> Settlement:
     charged = np.zeros(len(duration))
     if own is not None:
         of_bus = own.copy(data=at_bus[positions(price.indexes[GRID_BUS], own[BUS].values)])
-        charged = np.nan_to_num(_by(BUS, of_bus * own) * duration, nan=0.0).sum(axis=0)
+        charged = np.nan_to_num(by_label(BUS, of_bus * own) * duration, nan=0.0).sum(axis=0)
         if rules.imbalance_pricing is ImbalancePricing.DUAL:
             dual = dual_price(rules, of_bus, own, side.tbm["tbm_price"])
-            penalty = np.nan_to_num(_by(BUS, (dual - of_bus) * own) * duration, nan=0.0).sum(axis=0)
+            penalty = np.nan_to_num(by_label(BUS, (dual - of_bus) * own) * duration, nan=0.0).sum(axis=0)
             book.pay(Item.DUAL, payers, of_kind(Kind.DUAL), penalty)
-    lost = _by(GRID_BUS, flat["grid_unserved"] - flat["grid_spilled"])
+    lost = by_label(GRID_BUS, flat["grid_unserved"] - flat["grid_spilled"])
     back = np.nan_to_num(at_bus * lost * duration, nan=0.0).sum(axis=0)
     book.pay(Item.GRID_IMBALANCE, payers, TSO, charged)
     book.pay(Item.GRID_NOT_SERVED, TSO, payers, back)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hiermarket.labels import BID, DIRECTION, FEEDER, PERIOD, Direction
+from hiermarket.labels import BID, BUS, DIRECTION, FEEDER, PERIOD, Direction
 from hiermarket.network.limits import limit_rows, sites, smallest_slack
 from hiermarket.schema import bare, direction_sign, positions
 from hiermarket.stages.interface_balance import bid_factors, start
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.network.linear_flow import LinearGrid
     from hiermarket.network.losses import LossTerms
+    from hiermarket.stages.largest_box import CountingRows
 
     Floats = NDArray[np.float64]
 
@@ -53,14 +54,10 @@ def unlimited(
         Sides of the rating polygon.
     """
     data, tbm, lacking = market.bids.data, market.tbm, need.values
-    state = grid.state(*start(market))
-    slack = smallest_slack(market.feeders, losses, state, sides=sides)
+    slack = smallest_slack(market.feeders, losses, grid.state(*start(market)), sides=sides)
     volume = bare(data.volume).transpose(BID, PERIOD)
-    offered = Volumes(volume, xr.zeros_like(volume)).extremes(bare(market.bids.sign))
-    who = sites(market.feeders, market.bids.node, bare(data.reactive_ratio))
-    limits = limit_rows(market.feeders, losses, state, who, np.zeros_like(who.ratio), sides=sides)
-    high, low = (a.values for a in offered)
-    broken = counting_rows(limits, who, grid.feeder, (high, low), None, least=-CLEARANCE).cases(lacking.shape)
+    high, low = _offered(market)
+    broken = _in_reach(market, losses, grid, sides=sides).cases(lacking.shape)
     factor = grid.factors()
     reached = bid_factors(market, factor).values
     owner = positions(market.feeder_names, data.bid_feeder.values)
@@ -78,6 +75,32 @@ def unlimited(
     largest = np.maximum.reduceat(np.abs(factor).max(axis=0), grid.roots, axis=0)
     affordable = highest * largest < market.rules.value_of_lost_load
     return need.copy(data=(slack > CLEARANCE) & ~broken & sound & enough & affordable & np.isfinite(lacking))
+
+
+def _offered(market: BalancingMarket) -> tuple[Floats, Floats]:
+    """Return the most and the least that every bid can inject, (bid, period) [MW]."""
+    volume = bare(market.bids.data.volume).transpose(BID, PERIOD)
+    high, low = (a.values for a in Volumes(volume, xr.zeros_like(volume)).extremes(bare(market.bids.sign)))
+    return high, low
+
+
+def _in_reach(market: BalancingMarket, losses: LossTerms, grid: LinearGrid, *, sides: int) -> CountingRows:
+    """Return the limits that some activation of the offered volumes comes to."""
+    who = sites(market.feeders, market.bids.node, bare(market.bids.data.reactive_ratio))
+    state = grid.state(*start(market))
+    limits = limit_rows(market.feeders, losses, state, who, np.zeros_like(who.ratio), sides=sides)
+    return counting_rows(limits, who, grid.feeder, _offered(market), None, least=-CLEARANCE)
+
+
+def limits_in_reach(market: BalancingMarket, losses: LossTerms, grid: LinearGrid, *, sides: int) -> list[str]:
+    """Name what may keep the grid in the clearing: limits that offered volumes can reach, or else TBM and resources.
+
+    See `unlimited` for the parameters.
+    """
+    rows = _in_reach(market, losses, grid, sides=sides)
+    buses = market.feeders.data.indexes[BUS]
+    named = [f"{str(kind).replace('_', ' ')} at {buses[bus]}" for kind, bus in zip(rows.kind, rows.bus, strict=True)]
+    return list(dict.fromkeys(named)) or ["the TBM's limit, the value of lost load or a resource"]
 
 
 def add_stack(

@@ -16,6 +16,7 @@ from hiermarket.market.rules import MarketRules
 from hiermarket.network.losses import LinDistFlow, Losses
 from hiermarket.schema import unknown_names
 from hiermarket.stages.coordination import AsBid, OneLeader, Options, Truthful
+from hiermarket.stages.decides import PricesAndVolumes, PricesOnly
 from hiermarket.stages.forwarding_methods import Forwarding
 from hiermarket.study.network_files import EACH, NetworkFiles, TransmissionFiles
 from hiermarket.study.replicated import ReplicatedCase
@@ -161,6 +162,7 @@ class _Transmission(_Table):
 class _Options(_Table):
     behaviour: Literal["truthful", "as-bid"] = "truthful"
     leader: str | None = None
+    volumes: bool = False
     forwarding: Forwarding = Forwarding.SAFE_BOX
     undo: bool | None = None
     loss_passes: Annotated[int, Field(ge=0)] = 2
@@ -171,6 +173,8 @@ class _Options(_Table):
         if self.leader is not None and "behaviour" in self.model_fields_set:
             found = f"behaviour {self.behaviour!r} beside leader {self.leader!r}"
             raise _wrong(found, "one of the two", "Drop behaviour: the rivals of a leader bid as their bids say.")
+        if self.volumes and self.leader is None:
+            raise _wrong("volumes without a leader", "a leader that decides them", "Name a leader, or drop volumes.")
         return self
 
 
@@ -246,8 +250,9 @@ def _source(found: _File) -> Source:
 
 def _options(given: _Options) -> Options:
     behaviour: Behaviour = Truthful() if given.behaviour == "truthful" else AsBid()
+    decides = PricesAndVolumes() if given.volumes else PricesOnly()
     return Options(
-        behaviour=behaviour if given.leader is None else OneLeader(given.leader),
+        behaviour=behaviour if given.leader is None else OneLeader(given.leader, decides),
         forwarding=given.forwarding.method(undo=given.undo),
         grid=LinDistFlow(loss_passes=given.loss_passes, losses=given.losses),
     )

@@ -192,14 +192,6 @@ def test_an_unknown_leader_is_named(m33):
     assert "A, B, C" in fault.expected
 
 
-@pytest.mark.parametrize("pricing", [hm.Pricing.UNIFORM, hm.Pricing.PAY_AS_BID])
-def test_a_rule_whose_best_offers_are_not_known_is_refused(m33, pricing):
-    market = dataclasses.replace(m33, rules=dataclasses.replace(m33.rules, pricing=pricing))
-    with pytest.raises(hm.ModelError) as caught:
-        bid_strategically(market, "A")
-    assert caught.value.where == f"rules.pricing={pricing}"
-
-
 def test_local_scarcity_above_the_cap_is_told():
     # a line that cannot carry the deficit: the bus is short, the price is the value of lost load
     table = {"bus": ["1", "2"], "parent": ["", "1"], "r": [0, 1e-4], "x": [0, 1e-4], "s_max": [np.inf, 0.1]}

@@ -74,7 +74,7 @@ def test_losses_are_taken_as_they_are_given():
     np.testing.assert_allclose(none.flat.common_cost, clear_common(market, grid=LOSSLESS).flat.common_cost, rtol=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10_000))
 def test_state_follows_from_the_activation_and_keeps_every_limit(seed):
     market = random_market(seed, count=3, transmission=True)

@@ -147,7 +147,10 @@ class Pennies:
         a, b = offers.ravel()
         return np.array([[[(3.0 if a else 1.0) * (a == b)]], [[2.0 * (a != b)]]])
 
-    def answer(self, bsp, offers, ticks):
+    def answers(self, bsp, offers, ticks):
+        return [self.best(bsp, offers)]
+
+    def best(self, bsp, offers):
         at = self.bsps.index(bsp)
         return max(
             (np.where(self.own[bsp].values[:, None], offer, offers) for offer in (0.0, 1.0)),
@@ -155,7 +158,7 @@ class Pennies:
         )
 
     def optimum(self, bsp, offers):
-        return self.cleared(self.answer(bsp, offers, None))[self.bsps.index(bsp)]
+        return self.cleared(self.best(bsp, offers))[self.bsps.index(bsp)]
 
     def regrets(self, offers):
         return np.array([self.optimum(bsp, offers) for bsp in self.bsps]) - self.cleared(offers)
@@ -183,8 +186,9 @@ def test_faults_are_named(m33_case):
         hm.find_equilibrium(m33_case, method=hm.GaussSeidel(order=("A", "B")))
     with pytest.raises(hm.DataError, match="one of A, B, C"):
         hm.find_equilibrium(m33_case, bsps=["Z"])
+    # limits of this grid are within reach, where a uniform price is not linear
     uniform = dataclasses.replace(m33_case, rules=dataclasses.replace(m33_case.rules, pricing=hm.Pricing.UNIFORM))
-    with pytest.raises(hm.ModelError, match="nodal prices only"):
+    with pytest.raises(hm.ModelError, match="no limit can count; low voltage at m33/"):
         hm.find_equilibrium(uniform)
 
 

@@ -1,13 +1,18 @@
 """Bids one by one, everything unchecked, and repaired afterwards; what the grid makes of each."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hiermarket.errors import ModelError
+from hiermarket.errors import DataError, ModelError
+from hiermarket.market.balancing_market import Transmission, balancing_market
+from hiermarket.market.bids import bids
 from hiermarket.market.cases import load_case
+from hiermarket.market.rules import MarketRules
+from hiermarket.network.feeder import feeder_from_table
 from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, lossless
 from hiermarket.stages.ac_check import injections
@@ -182,3 +187,43 @@ def test_steps_of_a_curve_are_not_repaired():
     forwarded = forward(market, clearing, method=OfferCurve())
     with pytest.raises(ModelError, match="no bids to repair"):
         correct(market, clearing, forwarded, clear_tso(market, clearing, forwarded))
+
+
+def test_a_repair_elsewhere_costs_no_bid_its_price():
+    """The TSO needs 1 MW, G offers 1.1 at 40, A 1.05 down at 60 behind 1 MW, B 1 up at 50 in another feeder.
+
+    The TSO takes all of A and B, at 50. A can deliver 1 MW: the TSO takes .05 less of G, now at 40. B keeps its 50.
+    """
+    grids = {}
+    for name, limit in (("f1", 1 / np.cos(np.pi / 12)), ("f2", np.inf)):
+        table = {"parent": ["", "r"], "r": 0.0, "x": 0.0, "v_min": 0.5, "v_max": 1.5, "s_max": [np.inf, limit]}
+        grids[name] = feeder_from_table(pd.DataFrame(table, index=["r", "e"]), name=name)
+    periods = pd.DatetimeIndex(grids["f1"].data.period.values)
+    g = {"feeder": "transmission", "bsp": ["G"], "bus": "transmission", "direction": "up", "price": 40.0, "volume": 1.1}
+    own = xr.DataArray([[1.0]], dims=("bus", "period"), coords={"bus": ["transmission"], "period": periods})
+    bid = {"feeder": ["f1", "f2"], "bsp": ["A", "B"], "bus": "e", "direction": ["down", "up"]}
+    market = balancing_market(
+        grids, bids=pd.DataFrame({**bid, "price": [60.0, 50.0], "volume": [1.05, 1.0], "cost": [60.0, 50.0]}),
+        imbalance=pd.DataFrame({"feeder": ["f1"], "bus": "r", "imbalance": 0.0}), tbm_prices={"up": 70.0, "down": 20.0},
+        rules=MarketRules(price_cap=200.0, value_of_lost_load=1000.0),
+        transmission=Transmission(bids=bids(pd.DataFrame(g), periods), imbalance=own),
+    )  # fmt: skip
+    clearing, forwarded, first = stages(market, Corrective(undo=False))
+    cleared = correct(market, clearing, forwarded, first)
+    assert cleared.flat.repaired.values.ravel().tolist() == [True, False]
+    assert (first.flat.grid_price.item(), cleared.flat.grid_price.item()) == pytest.approx((50.0, 40.0))
+    assert cleared.flat.interface_price.sel(feeder="f2").item() == pytest.approx(50.0)
+    settled = settle(market, clearing, cleared, disaggregate(market, clearing, forwarded, cleared))
+    assert settled.data.profit.sel(bsp="B").item() == pytest.approx(0.0)
+    assert settled.imbalance_of_money < 1e-9
+    # (33) with the needs that the result names
+    need, price = cleared.flat.need.values, cleared.flat.grid_price.values
+    assert cleared.flat.uniform_price.item() == pytest.approx((abs(need) * price).sum() / abs(need).sum())
+
+
+def test_what_is_no_method_is_named():
+    market = load_case("two_bus")
+    clearing = clear_dso(market, grid=LinDistFlow(loss_passes=0))
+    for wrong in ("safe-box", SafeBox):
+        with pytest.raises(DataError, match=r"method: found .*expected a method: SafeBox\(\)"):
+            forward(market, clearing, method=wrong)

@@ -146,7 +146,7 @@ def check(seed):
         np.testing.assert_allclose(balance.values.ravel(), case.imbalance.values.sum(axis=0), atol=1e-7)
 
 
-@settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.integers(0, 10**6))
 def test_as_an_independent_milp(seed):
     check(seed)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -13,6 +14,8 @@ from hiermarket.results.table import texts
 from hiermarket.stages.coordination import run_chain
 from hiermarket.stages.risk import CVaR, cvar
 from tests.random_markets import random_market
+from tests.resource_markets import bid
+from tests.resource_markets import market as resource_market
 
 STAGES = ("clearing", "forwarded", "cleared", "disaggregation", "baseline")
 
@@ -144,3 +147,42 @@ def test_cvar_at_its_ends():
 def test_measures_that_mean_nothing_are_refused(alpha, weight):
     with pytest.raises(DataError):
         CVaR(alpha, weight)
+
+
+# resources
+
+
+def test_what_a_resource_can_do_may_differ_by_scenario():
+    """Need 0.5 MW; a wind farm offers it at 10, and has 0.5 MW more than scheduled, or nothing; TBM at 70."""
+    table = pd.DataFrame({"resource": "W", "p_max": [0.5, 0.0], "scenario": ["windy", "calm"]})
+    market = resource_market([0.5], [bid("up", 0.5, 10.0, "W")], table)
+    chain = hm.run(market, hm.Options(grid=hm.LinDistFlow(loss_passes=0)))
+    cost = chain.clearing.flat.clearing_cost.squeeze(drop=True)
+    assert cost.sel(scenario="windy").item() == pytest.approx(5.0)
+    assert cost.sel(scenario="calm").item() == pytest.approx(35.0)
+    output = chain.clearing.data.resource_output.squeeze(drop=True)
+    assert output.sel(scenario=["windy", "calm"]).values.tolist() == pytest.approx([0.5, 0.0])
+    assert hm.risk(chain).expected_cost.sel(stage="distribution", measure="bid cost").item() == pytest.approx(20.0)
+    with pytest.raises(DataError, match="resources"):
+        hm.clear_two_stage(market, here_and_now=market.of("calm").bids.of("A"))
+
+
+def test_a_storage_in_scenarios_is_as_if_run_alone(tmp_path):
+    battery = pd.DataFrame({"resource": ["B"], "energy_start": 0.9, "energy_max": 2.0, "p_min": -1.0, "p_max": 1.0})
+    rows = [bid("up", 1.0, 45.0, "B"), bid("down", 1.0, 30.0, "B")]
+    one = resource_market([0.8, 0.7], rows, battery)
+    many = in_scenarios(one, {"low": 0.5, "high": 1.0})
+    chain = hm.run(many, hm.Options(grid=hm.LinDistFlow(loss_passes=0)))
+    for name in many.scenarios:
+        alone = hm.clear_dso(many.of(name), grid=hm.LinDistFlow(loss_passes=0)).data.stored_energy
+        np.testing.assert_allclose(chain.clearing.data.stored_energy.sel(scenario=name).values, alone.values)
+    tree = hm.read_results(hm.write_results(hm.result_tree(chain), tmp_path / "run.nc"))
+    np.testing.assert_array_equal(
+        tree["clearing"]["stored_energy"].load().values, chain.clearing.data.stored_energy.values
+    )
+
+
+def test_resources_of_scenarios_have_the_same_names():
+    table = pd.DataFrame({"resource": ["W", "V"], "p_max": 0.5, "scenario": ["windy", "calm"]})
+    with pytest.raises(DataError, match="resources"):
+        resource_market([0.5], [bid("up", 0.5, 10.0, "W")], table)

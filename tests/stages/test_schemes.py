@@ -150,7 +150,7 @@ SAFE = (
 )  # fmt: skip
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.integers(0, 10_000))
 def test_the_common_market_costs_least_of_all_that_satisfy_the_grid(seed):
     market = market_with_a_clearing(seed, count=2)

@@ -323,7 +323,7 @@ def same_as_solving_everything(side, offers):
     return found
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6), rating=st.sampled_from([0.005, 0.01, 0.05, np.inf]), nearest=st.sampled_from([1, 3, 64])
 )

@@ -66,6 +66,15 @@ def test_every_fault_at_once(tmp_path):
     assert "'truthful' or 'as-bid'" in faults["options.behaviour"].expected
 
 
+def test_volumes_are_decided_by_a_leader(tmp_path):
+    study = hm.read_study(written(tmp_path, CASE + '[options]\nleader = "A"\nvolumes = true\n'))
+    assert study.options.behaviour == hm.OneLeader("A", hm.PricesAndVolumes())
+    with pytest.raises(hm.DataError) as caught:
+        hm.read_study(written(tmp_path, CASE + "[options]\nvolumes = true\n"))
+    (fault,) = caught.value.faults
+    assert (fault.where, fault.found) == ("study.toml, options", "volumes without a leader")
+
+
 @pytest.mark.parametrize("behaviour", ["truthful", "as-bid"])
 def test_a_leader_and_another_behaviour(tmp_path, behaviour):
     text = CASE + f'[options]\nleader = "A"\nbehaviour = "{behaviour}"\nundo = 1\n'

@@ -126,6 +126,29 @@ def option_of(kind: type[Option], given: object, name: str) -> Option:
     return kind(str(given))
 
 
+def require_kind(given: object, kinds: Sequence[type], name: str) -> None:
+    """Refuse an option of no known kind: a class instead of its value, a string, another option.
+
+    Parameters
+    ----------
+    given : object
+        The option.
+    kinds : sequence of classes
+        What it may be.
+    name : str
+        What is chosen, for the error.
+
+    Raises
+    ------
+    DataError
+        When it is none of them.
+    """
+    if not isinstance(given, tuple(kinds)):
+        expected = "one of " + ", ".join(f"{kind.__name__}()" for kind in kinds)
+        remedy = f"Give a value, such as hm.{kinds[0].__name__}(), and no class or string."
+        raise_together([Fault(name, repr(given), expected, remedy)])
+
+
 def _unstack_one(array: xr.DataArray, dim: str, coords: Mapping[str, str]) -> xr.DataArray:
     """Turn one flat dimension into the named ones; absent combinations are NaN."""
     names = list(coords.values())

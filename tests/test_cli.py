@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hiermarket.cli import FILE_WIDTH, app, largest_bsp
+from hiermarket.cli import TABLE_WIDTH, app, largest_bsp
 from hiermarket.market.cases import CASES, load_case
 from hiermarket.results.netcdf import read_results
 
@@ -48,6 +48,14 @@ def test_cases():
     assert "One period on two buses" in done.stdout
 
 
+def test_a_narrow_terminal_keeps_names_and_headers(monkeypatch: pytest.MonkeyPatch):
+    """At 80 columns the column of the schemes once was empty, and headers were cut."""
+    monkeypatch.setenv("COLUMNS", "80")
+    done = typed("compare", "two_bus", "--scheme", "local-only", "--loss-passes", "0")
+    assert "local only" in done.stdout.partition("Scheme")[2]
+    assert "…" not in done.stdout
+
+
 def test_run(tmp_path: Path):
     done = typed("run", "two_bus", "--truthful", *LOSSLESS, "--no-behaviours", "--output", str(tmp_path / "new"))
     assert done.exit_code == 0, done.output
@@ -57,7 +65,7 @@ def test_run(tmp_path: Path):
     assert done.stdout.count("Written: ") == 4
     for title in ("Inputs", "DSO clearing", "Forwarding", "TSO clearing", "Disaggregation", "Settlement", "Indicators"):
         assert title in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= FILE_WIDTH
+    assert max(map(len, done.stdout.splitlines())) <= TABLE_WIDTH
     assert re.search(r"DSO clearing +\d+\.\d s", done.stderr)
     tree = read_results(tmp_path / "new" / "two_bus.nc")
     assert float(tree["clearing"]["activation"].max()) == pytest.approx(0.2)
@@ -150,7 +158,7 @@ def test_a_study_twice(example: Path):
         assert title in done.stdout
     assert re.search(r"Time inside the solver +\d+\.\d s", done.stdout)
     assert "Distribution markets: 2 of 2 batches, 3 feeders" in done.stderr
-    assert max(map(len, done.stdout.replace(str(example.parent), "").splitlines())) <= FILE_WIDTH
+    assert max(map(len, done.stdout.replace(str(example.parent), "").splitlines())) <= TABLE_WIDTH
     again = typed("run", str(example), "--workers", "1")
     assert again.exit_code == 0, again.output
     assert "Disaggregation, settlement: 2 of 2 batches, 3 feeders, 2 batches kept" in again.stderr
@@ -230,7 +238,7 @@ def test_compare(tmp_path: Path):
     words = ["--scheme", "tso-only", "--scheme", "common", "--scheme", "fragmented", "--interface-price", "40"]
     done = typed("compare", "two_bus", *LOSSLESS, *words, "--output", str(file))
     assert done.exit_code == 0, done.output
-    assert max(map(len, done.stdout.splitlines())) <= FILE_WIDTH
+    assert max(map(len, done.stdout.splitlines())) <= TABLE_WIDTH
     assert [line.split(",")[0] for line in file.read_text().splitlines()] == [
         "scheme", "TSO only", "common", "fragmented at 40 EUR/MWh",
     ]  # fmt: skip

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from hiermarket.cli.commands import app, largest_bsp
 from hiermarket.cli.compare import compare
-from hiermarket.cli.terminal import FILE_WIDTH, Stopwatch
+from hiermarket.cli.terminal import TABLE_WIDTH, Stopwatch
 
-__all__ = ["FILE_WIDTH", "Stopwatch", "app", "compare", "largest_bsp", "main"]
+__all__ = ["TABLE_WIDTH", "Stopwatch", "app", "compare", "largest_bsp", "main"]
 
 
 def main() -> None:

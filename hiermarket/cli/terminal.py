@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
-#: Columns of tables that go to a file or a pipe [characters].
-FILE_WIDTH = 120
+#: Columns that every table fits into: those of a file or a pipe, and the least of a terminal [characters].
+TABLE_WIDTH = 120
 
 
 @dataclass(slots=True)
@@ -73,8 +73,9 @@ def consoles() -> tuple[Console, Console]:
     """Return the consoles for results and for progress."""
     from rich.console import Console
 
-    # a file or a pipe has no width of its own
-    width = None if Console().is_terminal or "COLUMNS" in os.environ else FILE_WIDTH
+    # a file or a pipe has no width of its own; a narrow terminal breaks the lines, where the table would drop names
+    own = Console()
+    width = max(own.width, TABLE_WIDTH) if own.is_terminal or "COLUMNS" in os.environ else TABLE_WIDTH
     return Console(width=width), Console(stderr=True)
 
 

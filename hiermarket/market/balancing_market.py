@@ -107,7 +107,7 @@ class BalancingMarket:
         object.__setattr__(self, "imbalance", freeze_array(self.imbalance.transpose(BUS, PERIOD)))
         if own is not None:
             object.__setattr__(self, "transmission", replace(side, imbalance=freeze_array(own.transpose(BUS, PERIOD))))
-        _warn_of_trades_without_imbalance(self)
+        warn_of_trades_without_imbalance(self)
 
     @property
     def periods(self) -> pd.DatetimeIndex:
@@ -308,15 +308,16 @@ def balancing_market(  # noqa: PLR0913  (the parts of a market, each by its name
     )
 
 
-def _warn_of_trades_without_imbalance(market: BalancingMarket) -> None:
-    """Warn of an up bid below a down bid, or below the TBM's down price: it trades for nothing."""
+def warn_of_trades_without_imbalance(market: BalancingMarket) -> None:
+    """Warn of an up bid below a down bid, or below the down price that its DSO counts on: it trades for nothing."""
     data = market.bids.data
     if not data.sizes[BID]:
         return
     up = (data.bid_direction == Direction.UP.value) & (data.volume > 0)
     down = (data.bid_direction == Direction.DOWN.value) & (data.volume > 0)
-    tbm_up, tbm_down = (market.tbm.tbm_price.sel({DIRECTION: d.value}, drop=True) for d in Direction)
     price, owner = bare(data.price), data.bid_feeder.drop_vars([c for c in data.bid_feeder.coords if c != "bid"])
+    exchange = market.exchange_price.sel({FEEDER: owner}).drop_vars(FEEDER)
+    tbm_up, tbm_down = (exchange.sel({DIRECTION: d.value}, drop=True) for d in Direction)
     lowest = price.where(bare(up), np.inf).groupby(owner).min().sel(bid_feeder=owner)
     highest = price.where(bare(down), -np.inf).groupby(owner).max().sel(bid_feeder=owner)
     up, down = bare(up), bare(down)
@@ -324,8 +325,8 @@ def _warn_of_trades_without_imbalance(market: BalancingMarket) -> None:
     if bool(crossing.any()):
         names = [str(label) for label in data[BID].values[crossing.any(PERIOD).values]]
         warnings.warn(
-            f"Up bids below a down bid or below the TBM's down price (or the reverse) trade without any imbalance: "
-            f"{some_labels(names)}. Check their prices.",
+            f"Up bids below a down bid or below the price of energy to the TBM (or the reverse) trade without any "
+            f"imbalance: {some_labels(names)}. Check their prices.",
             MarketWarning,
             stacklevel=4,
         )

@@ -48,7 +48,8 @@ def _tbm_label_faults(market: BalancingMarket) -> list[Fault]:
     for name, dims in arrays.items():
         if name not in market.tbm or set(market.tbm[name].dims) != set(dims):
             found = f"dims {tuple(market.tbm[name].dims)}" if name in market.tbm else "no such array"
-            faults.append(Fault(name, found, f"dims {dims}", "Make it with tbm_of."))
+            maker = "market.with_exchange_price" if name == "exchange_price" else "tbm_of"
+            faults.append(Fault(name, found, f"dims {dims}", f"Make it with {maker}."))
             continue
         for dim in dims:
             index = market.tbm[name].indexes.get(dim)

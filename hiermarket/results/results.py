@@ -17,10 +17,13 @@ from hiermarket.stages.price_iteration import price_gap
 from hiermarket.stages.scenario_runs import ScenarioChain, stack
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.market.rules import MarketRules
     from hiermarket.stages.bidding import StrategicBidding
     from hiermarket.stages.coordination import Chain
+    from hiermarket.stages.price_iteration import PriceIteration
 
 #: Libraries whose versions a result names.
 LIBRARIES = ("hiermarket", "linopy", "xarray", "highspy", "pypsa", "numpy", "pandas")
@@ -57,8 +60,7 @@ def result_tree(chain: Chain | ScenarioChain) -> xr.DataTree:
     }
     if chain.price_iteration is not None:
         prices = chain.price_iteration
-        told = {"consistent": int(prices.consistent), "reason": prices.reason}
-        groups["exchange_prices"] = prices.data.assign_attrs(told)
+        groups["exchange_prices"] = prices.data.assign_attrs(_told_of(prices))
     if chain.bidding:
         flat = flat_bidding(chain.bidding)
         groups["bidding"] = unstack(flat).assign_attrs(flat.attrs)
@@ -74,11 +76,15 @@ def result_tree(chain: Chain | ScenarioChain) -> xr.DataTree:
 def _scenario_tree(chain: ScenarioChain) -> xr.DataTree:
     """Put the results of all scenarios into one tree."""
     inputs = stack({name: flat_inputs(one.market) for name, one in chain.chains.items()})
+    gaps = {
+        name: price_gap(one.market, one.clearing, one.cleared).to_dataset(name="price_gap")
+        for name, one in chain.chains.items()
+    }
     groups = {
         "input": describe(unstack(inputs)).assign(probability=chain.probability),
         "clearing": chain.clearing.data,
         "forwarded": chain.forwarded.data,
-        "tso": chain.cleared.data,
+        "tso": chain.cleared.data.assign(stack(gaps)),
         "disaggregation": chain.disaggregation.data,
         "settlement": chain.settlement.data,
         "baseline": chain.baseline.data,
@@ -88,11 +94,21 @@ def _scenario_tree(chain: ScenarioChain) -> xr.DataTree:
     if any(one.bidding for one in chain.chains.values()):
         led = {name: flat_bidding(one.bidding) for name, one in chain.chains.items()}
         groups["bidding"] = unstack(stack(led)).assign_attrs(_of_all({name: flat.attrs for name, flat in led.items()}))
+    iterated = {name: one.price_iteration for name, one in chain.chains.items() if one.price_iteration is not None}
+    if iterated:
+        told = {name: _told_of(found) for name, found in iterated.items()}
+        prices = stack({name: found.flat for name, found in iterated.items()})
+        groups["exchange_prices"] = unstack(prices).assign_attrs(_of_all(told))
     first = next(iter(chain.chains.values()))
     return _tree({name: describe(group) for name, group in groups.items()}, chain.options, first.market.rules)
 
 
-def _of_all(attributes: dict[str, dict[str, object]]) -> dict[str, str]:
+def _told_of(found: PriceIteration) -> dict[str, int | str]:
+    """Return what a search for exchange prices says of itself."""
+    return {"consistent": int(found.consistent), "reason": found.reason}
+
+
+def _of_all(attributes: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
     """Return what a Dataset of each scenario says of itself, by scenario."""
     return {"by_scenario": json.dumps(attributes, sort_keys=True, default=float)}
 

@@ -14,10 +14,10 @@ from hiermarket.labels import BID, PERIOD
 from hiermarket.market.rules import Pricing
 from hiermarket.network.losses import LinDistFlow, linearise
 from hiermarket.nomenclature import describe
-from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, raise_together
+from hiermarket.schema import BID_COORDS, BUS_COORDS, Labelled, bare, freeze, raise_together, require_kind
 from hiermarket.solving.solver import SolverOptions
 from hiermarket.stages.ac_check import ac_state, injections
-from hiermarket.stages.decides import PricesAndVolumes, PricesOnly
+from hiermarket.stages.decides import DECIDES, PricesAndVolumes, PricesOnly
 from hiermarket.stages.dso_clearing import DsoClearing, clear_dso
 from hiermarket.stages.leader_offers import NEGLIGIBLE, offered, with_offers
 from hiermarket.stages.leader_payment import profit_of
@@ -114,7 +114,7 @@ def bid_strategically(  # noqa: PLR0913  (the leader, and options that each stan
     Raises
     ------
     DataError
-        When there is no such BSP.
+        When there is no such BSP, and when ``decides`` is neither of both.
     ModelError
         Where the DSO's clearing is not convex: minimum volumes, and storages that would be filled by
         charging and discharging at once. Where the payment is not linear: volumes that are decided, or offers
@@ -173,10 +173,11 @@ def bid_strategically(  # noqa: PLR0913  (the leader, and options that each stan
 
 
 def require_leader_known(market: BalancingMarket, bsp: str, decides: Decides) -> None:
-    """Refuse a leader without bids, and markets in which its best offers are not known exactly.
+    """Refuse a leader without bids, what it cannot decide, and markets in which its best offers are not known exactly.
 
     See `bid_strategically` for what is raised.
     """
+    require_kind(decides, DECIDES, "decides")
     if bsp not in market.bids.bsps:
         known = ", ".join(market.bids.bsps)
         raise_together([Fault("bsp", repr(bsp), f"one of {known}", "Name a BSP that has bids in the market.")])

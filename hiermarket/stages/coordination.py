@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hiermarket.errors import MarketWarning
 from hiermarket.network.losses import LinDistFlow
+from hiermarket.schema import require_kind
 from hiermarket.stages.baseline import Baseline, tbm_alone
 from hiermarket.stages.bidding import StrategicBidding, bid_strategically
 from hiermarket.stages.capability import Forwarded, forward
@@ -72,6 +73,8 @@ class AllStrategic:
 
 
 Behaviour = Truthful | AsBid | OneLeader | AllStrategic
+#: All of them.
+BEHAVIOURS = (Truthful, AsBid, OneLeader, AllStrategic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,11 @@ class Options:
         stage 1; None: those of the market's TBM.
     solver : SolverOptions or None
         Tolerances and limits.
+
+    Raises
+    ------
+    DataError
+        When an option is a class or a string, and no value of its kind.
     """
 
     behaviour: Behaviour = field(default_factory=Truthful)
@@ -98,6 +106,12 @@ class Options:
     grid: LinDistFlow = field(default_factory=LinDistFlow)
     exchange_prices: FixedPoint | None = None
     solver: SolverOptions | None = None
+
+    def __post_init__(self) -> None:
+        require_kind(self.behaviour, BEHAVIOURS, "options.behaviour")
+        require_kind(self.grid, (LinDistFlow,), "options.grid")
+        if self.exchange_prices is not None:
+            require_kind(self.exchange_prices, (FixedPoint,), "options.exchange_prices")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,3 +34,5 @@ class PricesAndVolumes:
 
 
 Decides = PricesOnly | PricesAndVolumes
+#: All of them.
+DECIDES = (PricesOnly, PricesAndVolumes)

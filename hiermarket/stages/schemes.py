@@ -10,6 +10,7 @@ import xarray as xr
 
 from hiermarket.errors import DataError, Fault
 from hiermarket.labels import BUS, FEEDER, PERIOD
+from hiermarket.market.balancing_market import warn_of_trades_without_imbalance
 from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, lossless
 from hiermarket.schema import bare, freeze, labels_where
@@ -174,6 +175,7 @@ class Fragmented:
             remedy = "Lower the price, or raise the value of lost load."
             raise DataError([Fault("interface_price", f"{price:g}", expected, remedy)])
         priced = market.with_exchange_price(xr.full_like(market.tbm["tbm_price"], price))
+        warn_of_trades_without_imbalance(priced)
         return _one_after_the_other(market, priced, grid, solver)
 
 

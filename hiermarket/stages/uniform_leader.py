@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Factors and multiples that differ by less are the same: rounding of the elimination along the tree [1].
 SAME = 1e-9
 
-_REMEDY = "Use Pricing.NODAL, LinDistFlow(loss_passes=0), or a leader with bids at one bus."
+_REMEDY = "Use Pricing.NODAL, LinDistFlow(loss_passes=0), or a leader with bids at one bus in one direction."
 
 
 def multiples(

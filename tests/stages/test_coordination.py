@@ -9,8 +9,10 @@ from hiermarket.network.losses import LinDistFlow
 from hiermarket.results.results import result_tree
 from hiermarket.stages.capability import forward
 from hiermarket.stages.coordination import STAGES, AllStrategic, AsBid, OneLeader, Options, Truthful, run_chain
+from hiermarket.stages.decides import PricesAndVolumes
 from hiermarket.stages.diagonalisation import GaussSeidel
 from hiermarket.stages.forwarding_methods import SafeBox
+from hiermarket.stages.price_iteration import FixedPoint
 from hiermarket.stages.tso_clearing import clear_tso
 from hiermarket.study.batches import require_separable
 from tests.stages.conftest import LOSSLESS
@@ -91,3 +93,24 @@ def test_the_chain_is_its_stages(m33_case, m33_chain, m33_lossless):
     forwarded = forward(m33_case, m33_lossless, method=SafeBox(undo=True))
     xr.testing.assert_allclose(m33_chain.forwarded.flat, forwarded.flat)
     xr.testing.assert_allclose(m33_chain.cleared.flat, clear_tso(m33_case, m33_lossless, forwarded).flat)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("behaviour", Truthful), ("behaviour", "C"), ("behaviour", OneLeader),
+        ("exchange_prices", FixedPoint), ("grid", LinDistFlow),
+    ],
+)  # fmt: skip
+def test_a_class_or_a_string_is_no_option(name, given):
+    """`behaviour=Truthful`, the class, once ran as bid."""
+    with pytest.raises(DataError) as caught:
+        Options(**{name: given})
+    assert [fault.where for fault in caught.value.faults] == [f"options.{name}"]
+
+
+def test_a_class_is_not_what_a_leader_decides(m33_case):
+    options = Options(behaviour=OneLeader("C", PricesAndVolumes), grid=LOSSLESS)
+    with pytest.raises(DataError) as caught:
+        run_chain(m33_case, options)
+    assert [fault.where for fault in caught.value.faults] == ["decides"]

@@ -1,6 +1,7 @@
 """Runs in scenarios, and what they cost together: every scenario as if it were run alone."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,23 @@ def test_tree_and_file(run, tmp_path):
     xr.testing.assert_equal(back["risk"].to_dataset(), tree["risk"].to_dataset())
     held = run.clearing.activation
     np.testing.assert_array_equal(back["clearing"].activation.sel(bus=held.bus).values, held.values)
+
+
+def test_the_tree_has_the_gaps_of_prices_and_how_they_were_closed(tmp_path):
+    two_bus = hm.load_case("two_bus")
+    markets = {"calm": two_bus, "storm": dataclasses.replace(two_bus, imbalance=2 * two_bus.imbalance)}
+    market = ScenarioMarket(markets, probabilities_of(None, list(markets)))
+    options = hm.Options(grid=hm.LinDistFlow(loss_passes=0), exchange_prices=hm.FixedPoint())
+    iterated = hm.run(market, options)
+    hm.write_results(hm.result_tree(iterated), tmp_path / "run.nc")
+    back = hm.read_results(tmp_path / "run.nc")
+    told = json.loads(back["exchange_prices"].attrs["by_scenario"])
+    for name, one in iterated.chains.items():
+        gap = hm.price_gap(one.market, one.clearing, one.cleared)
+        np.testing.assert_array_equal(back["tso"].price_gap.sel(scenario=name).values, gap.values)
+        prices = one.price_iteration.exchange_price
+        np.testing.assert_array_equal(back["exchange_prices"].exchange_price.sel(scenario=name).values, prices.values)
+        assert told[name]["consistent"] == int(one.price_iteration.consistent)
 
 
 def test_report(run):

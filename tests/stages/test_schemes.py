@@ -1,5 +1,6 @@
 """Coordination schemes: by hand on two buses, and what must hold between them on random markets."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -89,6 +90,16 @@ def test_payments_of_an_interface_price_are_named(two_bus):
     assert "energy from the TBM" not in items.indexes["item"]
     # the TSO buys at 60 what it sells at 40: 0.3 · 20 is missing, on an account of its own
     assert float(items.sel(item="price difference", account="TSO").sum()) == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize(("price", "traded"), [(40.0, "/A/"), (28.0, None), (0.0, "/B/")])
+def test_bids_that_trade_with_the_interface_without_any_imbalance_are_told(price, traded, two_bus):
+    """A sells at 30 what the DSO is paid 40 for; B pays 25 for what the DSO has for 0 EUR/MWh."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        coordinate(hm.Fragmented(price), two_bus)
+    told = [str(w.message) for w in caught if issubclass(w.category, hm.MarketWarning)]
+    assert [traded in words for words in told] == ([] if traded is None else [True])
 
 
 def test_names():

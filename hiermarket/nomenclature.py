@@ -56,6 +56,13 @@ _ROWS: Final = (
     ),
     # resources
     Quantity("resource_output", "p", _RESOURCE, "MW", "Output of the resource, schedule and activation; > 0 injects"),
+    Quantity(
+        "reactive_support",
+        "q",
+        _RESOURCE,
+        "Mvar",
+        "Reactive power that the resource injects by itself for the grid's limits; < 0 is taken",
+    ),
     Quantity("stored_energy", "e", _RESOURCE, "MWh", "Stored energy at the end of the period"),
     # imbalance and transmission balancing market
     Quantity("imbalance", "I", _BUS, "MW", "Imbalance; > 0 is a deficit (upward energy needed)"),

@@ -256,15 +256,16 @@ def join_flat(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     Parameters
     ----------
     parts : sequence of Dataset
-        The same arrays, each of other feeders; arrays without a dimension of the feeder
-        (by period alone) are taken from the first.
+        The same arrays, each of other feeders, those of resources where a feeder has some;
+        arrays without a dimension of the feeder (by period alone) are taken from the first.
     """
     if len(parts) == 1:
         return parts[0]
     joined: dict[Hashable, xr.DataArray] = {}
-    for name, first in parts[0].data_vars.items():
+    for name in dict.fromkeys(name for part in parts for name in part.data_vars):
+        pieces = [part[name] for part in parts if name in part]
+        first = pieces[0]
         along = next((dim for dim in (BID, BUS, RESOURCE, FEEDER) if dim in first.dims), None)
-        pieces = [part[name] for part in parts]
         joined[name] = first if along is None else xr.concat(pieces, dim=along, coords="minimal", join="outer")
         joined[name].attrs = first.attrs
     return xr.Dataset(joined)

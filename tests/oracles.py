@@ -52,8 +52,12 @@ class Rows:
         return Solved(answer.fun, value, dual, less)
 
 
-def dso_lp(market, feeder, period, terms=None, imported=0.0, sides=12):
-    """Clear one feeder's period by (1)–(8); `terms` are (l0, lP, lQ, lw) of a bus, nothing for a lossless grid."""
+def dso_lp(market, feeder, period, terms=None, imported=0.0, sides=12, *, support=None, held=None):
+    """Clear one feeder's period by (1)–(8); `terms` are (l0, lP, lQ, lw) of a bus, nothing for a lossless grid.
+
+    `support` are (least, most, held) of reactive support by bus [Mvar]; with values `held`, the
+    least support is found that they allow.
+    """
     lp_model, t = Rows(), {"period": period}
     hours, exchange = float(market.duration.sel(t)), []
     for way, sigma in (("up", 1.0), ("down", -1.0)):
@@ -61,12 +65,28 @@ def dso_lp(market, feeder, period, terms=None, imported=0.0, sides=12):
         limit = float(market.tbm.tbm_limit.sel(feeder=feeder, direction=way, **t))
         lp_model.add(("g", way), hours * sigma * price, 0.0, limit)
         exchange.append((("g", way), sigma))
-    add_feeder(lp_model, exchange, market, feeder, period, terms=terms, imported=imported, sides=sides)
+    add_feeder(lp_model, exchange, market, feeder, period, terms=terms, imported=imported, sides=sides, support=support)
+    if held is not None:
+        lp_model.cost = [0.0] * len(lp_model.cost)
+        for key in lp_model.column:
+            if key in held:
+                # as far as the other solution is exact
+                lp_model.bounds[lp_model.column[key]] = max(held[key] - 1e-9, 0.0), held[key] + 1e-9
+        for bus in support:
+            lp_model.add(("|q|", bus), 1.0, 0.0)
+            for sign in (1.0, -1.0):
+                lp_model.less.append((("|q|", bus, sign), [(("q", bus), sign), (("|q|", bus), -1.0)], 0.0))
     return lp_model.solve()
 
 
-def add_feeder(lp_model, exchange, market, feeder, period, *, terms, imported, sides=12):  # noqa: PLR0915 (read at once)
-    """Add (1)–(7) and the costs of bids and recourse; `exchange` are the terms of what the interface delivers."""
+def add_feeder(  # noqa: PLR0915 (read at once)
+    lp_model, exchange, market, feeder, period, *, terms, imported, sides=12, support=None
+):
+    """Add (1)–(7) and the costs of bids and recourse; `exchange` are the terms of what the interface delivers.
+
+    With `support` there are two states of the grid: that with the support keeps the limits, that
+    with the support which is held is what the interface sees.
+    """
     d = market.feeders.data
     t = {"period": period}
     hours = float(d.duration.sel(t))
@@ -96,36 +116,51 @@ def add_feeder(lp_model, exchange, market, feeder, period, *, terms, imported, s
         lp_model.add(("s+", b), hours * voll, 0.0)
         lp_model.add(("s-", b), hours * voll, 0.0)
         if b == root:
-            w = float(d.v_root.sel(feeder=feeder, **t)) ** 2
-            lp_model.add(("w", b), 0.0, w, w)
+            w0 = float(d.v_root.sel(feeder=feeder, **t)) ** 2
+            lp_model.add(("w", b), 0.0, w0, w0)
             continue
         lp_model.add(("w", b), 0.0, get["v_min"][b] ** 2, get["v_max"][b] ** 2)
         lp_model.add(("z+", b), hours * voll, 0.0)
         lp_model.add(("z-", b), hours * voll, 0.0)
         lp_model.add(("P", b))
         lp_model.add(("Q", b))
+    for b, (least, most, _) in (support or {}).items():
+        lp_model.add(("q", b), 0.0, least, most)
+    seen = "°" if support else ""
+    for b in buses if support else ():
+        lp_model.add(("w°", b), 0.0, *((w0, w0) if b == root else (None, None)))
+        if b != root:
+            lp_model.add(("P°", b))
+            lp_model.add(("Q°", b))
 
-    def loss(b, factor):
+    def loss(b, factor, of=""):
         """factor × (l − l0) as terms."""
-        return [(("P", b), factor * lp[b]), (("Q", b), factor * lq[b]), (("w", parent[b]), factor * lw[b])]
+        above = (f"w{of}", parent[b])
+        return [((f"P{of}", b), factor * lp[b]), ((f"Q{of}", b), factor * lq[b]), (above, factor * lw[b])]
 
-    for b in buses:
+    for b, of in [(b, of) for b in buses for of in dict.fromkeys(("", seen)) if b != root or of == seen]:
         active = [(("a", k), sign[k]) for k in mine if at[k] == b] + [(("s+", b), 1.0), (("s-", b), -1.0)]
-        out = [(("P", c), -1.0) for c in children[b]]
+        out = [((f"P{of}", c), -1.0) for c in children[b]]
         if b == root:
-            row = [*exchange, *active, *out, (("w", b), -get["g"][b])]
+            row = [*exchange, *active, *out, ((f"w{of}", b), -get["g"][b])]
             lp_model.equal.append((("P", b), row, need[b] - p0[b] - imported))
             continue
         r, x = get["r"][b], get["x"][b]
         z2 = r * r + x * x
-        row = [(("P", b), 1.0), *loss(b, -r), *out, (("w", b), -get["g"][b]), *active]
-        lp_model.equal.append((("P", b), row, need[b] - p0[b] + r * l0[b]))
+        row = [((f"P{of}", b), 1.0), *loss(b, -r, of), *out, ((f"w{of}", b), -get["g"][b]), *active]
+        lp_model.equal.append(((f"P{of}", b), row, need[b] - p0[b] + r * l0[b]))
         reactive = [(("a", k), sign[k] * tau[k]) for k in mine if at[k] == b] + [(("z+", b), 1.0), (("z-", b), -1.0)]
-        row = [(("Q", b), 1.0), *loss(b, -x), *[(("Q", c), -1.0) for c in children[b]], (("w", b), get["b"][b])]
-        lp_model.equal.append((("Q", b), row + reactive, -q0[b] + x * l0[b]))
-        drop = [(("w", b), 1.0), (("w", parent[b]), -1 / get["tap"][b] ** 2), (("P", b), 2 * r), (("Q", b), 2 * x)]
-        lp_model.equal.append((("w", b), drop + loss(b, -z2), z2 * l0[b]))
-        if np.isfinite(get["s_max"][b]):
+        out = [((f"Q{of}", c), -1.0) for c in children[b]]
+        row = [((f"Q{of}", b), 1.0), *loss(b, -x, of), *out, ((f"w{of}", b), get["b"][b])]
+        held = 0.0
+        if b in (support or {}):
+            reactive += [] if of else [(("q", b), 1.0)]
+            held = support[b][2] if of else 0.0
+        lp_model.equal.append(((f"Q{of}", b), row + reactive, -q0[b] - held + x * l0[b]))
+        drop = [((f"w{of}", b), 1.0), ((f"w{of}", parent[b]), -1 / get["tap"][b] ** 2)]
+        drop += [((f"P{of}", b), 2 * r), ((f"Q{of}", b), 2 * x), *loss(b, -z2, of)]
+        lp_model.equal.append(((f"w{of}", b), drop, z2 * l0[b]))
+        if np.isfinite(get["s_max"][b]) and not of:
             for side in range(sides):
                 # the chord between two neighbouring corners of the polygon, by its two corners
                 one, two = (get["s_max"][b] * np.exp(2j * np.pi * (side + half) / sides) for half in (-0.5, 0.5))

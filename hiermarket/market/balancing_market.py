@@ -148,6 +148,12 @@ class BalancingMarket:
             warnings.simplefilter("ignore", MarketWarning)
             return replace(self, resources=None)
 
+    def without_resource_limits(self) -> BalancingMarket:
+        """Return the same market in which every bid stands for itself; resources keep their reactive support."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MarketWarning)
+            return replace(self, resources=self.resources and self.resources.without_limits())
+
     @property
     def exchange_price(self) -> xr.DataArray:
         """What a DSO counts on paying for energy from the TBM, and on being paid for energy to it [EUR/MWh].

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Values by resource and period, and what they are where the table does not say.
 PERIOD_VALUES: Final = {
     "output": 0.0, "p_min": -np.inf, "p_max": np.inf, "energy_min": 0.0,
-    "energy_max": np.nan,
+    "energy_max": np.nan, "q_min": 0.0, "q_max": 0.0,
 }  # fmt: skip
 #: Values by resource.
 VALUES: Final = {
@@ -64,6 +64,7 @@ class Resources:
 
         - ``output`` [MW] the schedule, which is a part of the bus's scheduled injection;
           ``p_min, p_max`` [MW] bounds of schedule and activation together,
+        - ``q_min, q_max`` [Mvar] bounds of the reactive support, q_min ≤ 0 ≤ q_max,
         - ``energy_min, energy_max`` [MWh] bounds of a storage, NaN where there is none,
 
         each (resource, period), and by resource ``output_before`` [MW], ``ramp_up,
@@ -90,6 +91,11 @@ class Resources:
         return self.data.indexes[RESOURCE]
 
     @property
+    def feeder(self) -> xr.DataArray:
+        """The feeder of every resource, (resource,)."""
+        return xr.DataArray(self.data.resource_feeder.values, dims=RESOURCE, coords={RESOURCE: self.labels})
+
+    @property
     def is_storage(self) -> Bools:
         """Which resources store energy, (resource,)."""
         return np.asarray(self.data.energy_start.notnull().values)
@@ -108,6 +114,11 @@ class Resources:
     def couples(self) -> Bools:
         """Which resources couple periods, (resource,)."""
         return np.asarray(self.is_storage | self.has_ramp | self.has_rebound)
+
+    @property
+    def has_support(self) -> Bools:
+        """Which resources can give or take reactive power by themselves, (resource,)."""
+        return np.asarray(((self.data.q_min < 0) | (self.data.q_max > 0)).any(PERIOD).values)
 
     @property
     def coupled_feeders(self) -> list[str]:
@@ -138,6 +149,22 @@ class Resources:
             )
         return Resources(self.data.isel({PERIOD: periods}))
 
+    def without_limits(self) -> Resources | None:
+        """Return the same resources with nothing but their reactive support; None where there is no support."""
+        if not self.has_support.any():
+            return None
+        kept = {"output", "q_min", "q_max"}
+        unlimited = {**PERIOD_VALUES, **VALUES, WINDOW: "", END: EndLevel.FREE.value}
+        free = {name: xr.full_like(self.data[name], unlimited[str(name)]) for name in set(self.data) - kept}
+        return Resources(self.data.assign(free))
+
+    def nodes_of(self, bids: Bids) -> NDArray[np.object_]:
+        """Return the bus of every resource, that of its bids, by flat label, (resource,)."""
+        owner = self.owner_of(bids)
+        found = np.full(len(self.labels), "", dtype=object)
+        found[owner[owner >= 0]] = bids.node.to_numpy()[owner >= 0]
+        return found
+
     def owner_of(self, bids: Bids) -> NDArray[np.intp]:
         """Return the position of every bid's resource, −1 where it has none, (bid,)."""
         pairs = zip(bids.data.bid_feeder.values, bids.data.bid_resource.values, strict=True)
@@ -160,6 +187,8 @@ def resources(source: pd.DataFrame | str | Path | Resources, periods: pd.Datetim
         - ``energy_start, energy_min, energy_max`` [MWh] of a storage, with efficiencies
           ``charging, discharging`` (default 0.95), ``end_level`` ("free", "at_least" or
           "equal") and ``energy_end`` [MWh] (default: where the schedule ends),
+        - ``q_min, q_max`` [Mvar], q_min ≤ 0 ≤ q_max (default 0): the reactive power that the DSO
+          may have it inject beside the schedule and what goes with activations,
         - ``rebound_hours`` [h]: up and down energy are equal in every such stretch of the
           periods; or ``rebound_window``, a label for each period.
     periods : DatetimeIndex
@@ -290,6 +319,8 @@ def _faults(data: xr.Dataset) -> list[Fault]:
     told = [
         ("output", ~(abs(data.output) < np.inf), "a number in MW", "Give the schedule."),
         ("p_min", ~(data.p_min <= data.p_max), "p_min ≤ p_max", "Correct the limits."),
+        ("q_min", ~((data.q_min <= 0) & (data.q_min > -np.inf)), "a number ≤ 0 Mvar", "Give what it may take."),
+        ("q_max", ~((data.q_max >= 0) & (data.q_max < np.inf)), "a number ≥ 0 Mvar", "Give what it may inject."),
         ("ramp_up", ~(data.ramp_up >= 0), "≥ 0 MW/h", "Give ramps without sign."),
         ("ramp_down", ~(data.ramp_down >= 0), "≥ 0 MW/h", "Give ramps without sign."),
         ("charging", ~((data.charging > 0) & (data.charging <= 1)), "in (0, 1]", "Give a share of 1."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from hiermarket.network.rating_polygon import ACTIVE_POWER
 from hiermarket.schema import bare, option_of, raise_together
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from hiermarket.network.feeders import Feeders
 
@@ -79,20 +79,27 @@ class LossTerms:
     constant, by_p, by_q, by_w : DataArray (bus, period)
         l0, l_P, l_Q and l_w of the branch into each bus but the root; `by_w` multiplies
         the squared voltage of the parent.
+    support : DataArray (bus, period), optional
+        Reactive support that the state of the linearisation holds [Mvar]; none by default.
     """
 
     constant: xr.DataArray
     by_p: xr.DataArray
     by_q: xr.DataArray
     by_w: xr.DataArray
+    support: xr.DataArray | None = None
 
     def sel(self, at: Mapping[str, object]) -> LossTerms:
         """Return the terms of some buses or periods, by label."""
-        return LossTerms(*(bare(getattr(self, field.name)).sel(at) for field in fields(self)))
+        return self._each(lambda term: bare(term).sel(at))
 
     def isel(self, at: Mapping[str, object]) -> LossTerms:
         """Return the terms of some buses or periods, by position."""
-        return LossTerms(*(getattr(self, field.name).isel(at) for field in fields(self)))
+        return self._each(lambda term: term.isel(at))
+
+    def _each(self, change: Callable[[xr.DataArray], xr.DataArray]) -> LossTerms:
+        support = None if self.support is None else change(self.support)
+        return LossTerms(change(self.constant), change(self.by_p), change(self.by_q), change(self.by_w), support)
 
 
 def lossless(feeders: Feeders) -> LossTerms:
@@ -102,7 +109,13 @@ def lossless(feeders: Feeders) -> LossTerms:
     return LossTerms(zero, zero, zero, zero)
 
 
-def linearise(feeders: Feeders, state: xr.Dataset, losses: Losses = Losses.LINEARISED) -> LossTerms:
+def linearise(
+    feeders: Feeders,
+    state: xr.Dataset,
+    losses: Losses = Losses.LINEARISED,
+    *,
+    support: xr.DataArray | None = None,
+) -> LossTerms:
     """Linearise the losses around a state.
 
     Parameters
@@ -114,6 +127,8 @@ def linearise(feeders: Feeders, state: xr.Dataset, losses: Losses = Losses.LINEA
         Mvar] sending-end flows of the branches.
     losses : Losses
         Linearised or constant.
+    support : DataArray (bus, period), optional
+        Reactive support that the state holds at the buses [Mvar].
 
     Returns
     -------
@@ -128,7 +143,8 @@ def linearise(feeders: Feeders, state: xr.Dataset, losses: Losses = Losses.LINEA
     tap2 = bare(feeders.data.tap).sel({BUS: branches}) ** 2
     w = parent_voltage**2 / tap2
     current = (p**2 + q**2) / w
+    held = None if support is None else bare(support).sel({BUS: branches})
     if losses is Losses.CONSTANT:
-        return LossTerms(current, 0 * p, 0 * q, 0 * w)
+        return LossTerms(current, 0 * p, 0 * q, 0 * w, held)
     # l ≈ l̄ + (2P̄/w̄)(P − P̄) + (2Q̄/w̄)(Q − Q̄) − (l̄/w̄_m)(w_m − w̄_m), w̄ = w̄_m/t², whose constant is l̄ − 2 l̄ + l̄ = 0
-    return LossTerms(0 * current, 2 * p / w, 2 * q / w, -current / (w * tap2))
+    return LossTerms(0 * current, 2 * p / w, 2 * q / w, -current / (w * tap2), held)

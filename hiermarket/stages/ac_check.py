@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from hiermarket.labels import BID, BUS, FEEDER, PERIOD
+from hiermarket.labels import BID, BUS, FEEDER, PERIOD, RESOURCE
 from hiermarket.network.power_flow import power_flow, violations
 from hiermarket.schema import bare, positions
 from hiermarket.stages.clearing_model import at_bus_values
+from hiermarket.stages.reactive_support import support_at_buses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,8 @@ def injections(
     activation : DataArray (bid, period)
         MW ≥ 0.
     recourse : Dataset, optional
-        ``unserved, spilled, reactive_shortage, reactive_surplus (bus, period)``.
+        ``unserved, spilled, reactive_shortage, reactive_surplus (bus, period)``, and
+        ``reactive_support (resource, period)`` where there is any.
 
     Returns
     -------
@@ -47,6 +49,8 @@ def injections(
     if recourse is not None:
         p = p + bare(recourse.unserved) - bare(recourse.spilled)
         q = q + (bare(recourse.reactive_shortage) - bare(recourse.reactive_surplus)).fillna(0)
+        support = support_at_buses(market, recourse)
+        q = q if support is None else q + support
     return p, q
 
 
@@ -97,7 +101,7 @@ def failed_in(known: xr.DataArray, market: BalancingMarket) -> xr.DataArray:
 
 
 def without(values: xr.Dataset, failed: xr.DataArray, market: BalancingMarket) -> xr.Dataset:
-    """Return values by bus, bid or feeder with NaN (False for flags) in failed feeders and periods."""
+    """Return values by bus, bid, resource or feeder with NaN (False for flags) in failed feeders and periods."""
     if not bool(failed.any()):
         return values
     at_bus = failed.sel({FEEDER: xr.DataArray(market.feeders.data["bus_feeder"].values, dims=BUS)}).drop_vars(FEEDER)
@@ -105,6 +109,8 @@ def without(values: xr.Dataset, failed: xr.DataArray, market: BalancingMarket) -
     masked = values.copy()
     for name, array in values.items():
         at = at_bus if BUS in array.dims else at_bid if BID in array.dims else failed
+        if RESOURCE in array.dims and market.resources is not None:
+            at = failed.sel({FEEDER: market.resources.feeder}).drop_vars(FEEDER)
         if PERIOD in array.dims and (at is not failed or FEEDER in array.dims):
             labels = {dim: array.indexes[dim] for dim in at.dims if dim in array.indexes}
             gone = at.assign_coords(labels)

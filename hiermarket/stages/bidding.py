@@ -23,6 +23,7 @@ from hiermarket.stages.leader_offers import NEGLIGIBLE, offered, with_offers
 from hiermarket.stages.leader_payment import profit_of
 from hiermarket.stages.leader_problem import Leader, leader_problem
 from hiermarket.stages.paid_prices import paid_price
+from hiermarket.stages.reactive_support import support_at_buses
 from hiermarket.stages.resource_safety import held_by_resources, require_convex
 
 if TYPE_CHECKING:
@@ -292,7 +293,7 @@ def _losses_at(market: BalancingMarket, expected: xr.Dataset, grid: LinDistFlow)
     linear = expected[["v", "p_flow", "q_flow"]]
     ac = ac_state(market, p, q)
     state = xr.Dataset({name: bare(ac[name]).fillna(bare(linear[name])) for name in linear})
-    return linearise(market.feeders, state, grid.losses)
+    return linearise(market.feeders, state, grid.losses, support=support_at_buses(market, expected))
 
 
 def _warn_above_cap(market: BalancingMarket, own: xr.DataArray, expected: xr.Dataset) -> None:

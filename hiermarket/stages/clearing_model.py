@@ -11,6 +11,7 @@ from hiermarket.labels import BID, BUS, DIRECTION, PERIOD, Direction
 from hiermarket.market.bids import MINIMUM
 from hiermarket.network.lindistflow import Injections, add_rows, add_state
 from hiermarket.schema import bare, direction_sign, positions
+from hiermarket.stages.reactive_support import add_support, moved_at_interface, support_ties
 from hiermarket.stages.resource_rows import add_resources
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def add_recourse(model: linopy.Model, feeders: Feeders) -> None:
 def clearing_model(
     market: BalancingMarket, losses: LossTerms, scheduled_import: xr.DataArray, grid: LinDistFlow
 ) -> linopy.Model:
-    """Build the variables and rows (1)–(7), (37)–(42) of the DSO's clearing, without an objective.
+    """Build the variables and rows (1)–(7), (37)–(42), (45) of the DSO's clearing, without an objective.
 
     Parameters
     ----------
@@ -87,7 +88,8 @@ def clearing_model(
     -------
     linopy.Model
         Variables ``Bid-activation (bid, period)``, ``Interface-tbm (feeder, direction,
-        period)``, the grid's state, the recourse of `RECOURSE`, and rows (37)–(42) of resources.
+        period)``, the grid's state, the recourse of `RECOURSE`, rows (37)–(42) and the reactive
+        support (45) of resources.
     """
     import linopy
 
@@ -110,11 +112,17 @@ def clearing_model(
         for d in Direction
     )
     node = market.bids.node
-    reactive = (sign * bare(data.reactive_ratio)) * a
+    reactive = at_bus((sign * bare(data.reactive_ratio)) * a, node, buses)
+    at_interface = (up - down).reindex({BUS: feeders.roots.to_numpy()})
+    support = add_support(model, market)
+    if support is not None:
+        reactive = reactive + support
+        # (45)  what it saves at the interface is that of the pass before             [MW]
+        at_interface = at_interface - moved_at_interface(model, market, losses)
     injections = Injections(
         active=at_bus(sign * a, node, buses) + unserved - spilled,
-        reactive=at_bus(reactive, node, buses) + (shortage - surplus).reindex({BUS: buses}).fillna(0),
-        at_interface=(up - down).reindex({BUS: feeders.roots.to_numpy()}),
+        reactive=reactive + (shortage - surplus).reindex({BUS: buses}).fillna(0),
+        at_interface=at_interface,
         active_demand=market.imbalance - bare(feeders.data.p_scheduled),
         reactive_demand=-bare(feeders.data.q_scheduled),
         scheduled_import=scheduled_import,
@@ -178,7 +186,7 @@ def tie_costs(model: linopy.Model, market: BalancingMarket) -> dict[str, dict[st
     dict
         Name of the rank → variable → coefficients: minimum TBM volume, then minimum gross
         activation, then the order of the bids' labels, then the order of the buses where
-        something is not served.
+        something is not served; then the least reactive support, in the order of the resources.
     """
     a, g = model.variables["Bid-activation"], model.variables["Interface-tbm"]
     # earlier ones weigh less: of equal volumes the earlier one is taken
@@ -192,4 +200,5 @@ def tie_costs(model: linopy.Model, market: BalancingMarket) -> dict[str, dict[st
         "gross activation": {"Bid-activation": xr.ones_like(a.labels, dtype=float)},
         "order of bids": {"Bid-activation": bids * xr.ones_like(a.labels, dtype=float)},
         "order of buses": {name: buses * xr.ones_like(v.labels, dtype=float) for name, v in recourse.items()},
+        **support_ties(model),
     }

@@ -16,13 +16,41 @@ from hiermarket.network.losses import lossless
 from hiermarket.schema import bare, positions
 from hiermarket.solving.program import program_of
 from hiermarket.stages.clearing_model import clearing_cost, clearing_model, tie_costs
+from hiermarket.stages.reactive_support import SUPPORT, factors_of, held_at_interface, supporters
 
 if TYPE_CHECKING:
     import linopy
 
     from hiermarket.market.balancing_market import BalancingMarket
+    from hiermarket.network.feeders import Feeders
     from hiermarket.network.losses import LinDistFlow, LossTerms
     from hiermarket.solving.program import Floats, Ints, Program
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SupportTerms:
+    """What a loss pass changes where resources give reactive support: (45) in the balances at the interface.
+
+    Attributes
+    ----------
+    feeders : Feeders
+        The grids.
+    at : Series
+        Of `supporters`.
+    entry : int array (2, resource, period)
+        Where q⁺ and q⁻ stand in ``program.matrix.data`` in the rows of the interface.
+    """
+
+    feeders: Feeders
+    at: pd.Series
+    entry: Ints
+
+    def fill(self, data: Floats, losses: LossTerms) -> Floats:
+        """Put the coefficients of a pass in their places; return Σ φ_2 q° (feeder, period) [MW]."""
+        factor = factors_of(self.feeders, losses, self.at)
+        for place, sign in zip(self.entry, SUPPORT.values(), strict=True):
+            data[place] = -sign * factor
+        return held_at_interface(self.feeders, losses)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +58,7 @@ class ClearingProgram:
     """The clearing (8) of every feeder and period as arrays, for any loss terms; made by `read_clearing`.
 
     Loss passes change nothing but the coefficients of P, Q and w_m in the rows that hold a
-    squared current, and right-hand sides. Everything else is built once.
+    squared current, those of `SupportTerms`, and right-hand sides. Everything else is built once.
 
     Attributes
     ----------
@@ -49,6 +77,8 @@ class ClearingProgram:
         Rows of the balances at the interface.
     case : int array (n,)
         Feeder and period of every column, as a position in a raveled (feeder, period) array.
+    support : SupportTerms or None
+        Where resources give reactive support.
     """
 
     model: linopy.Model
@@ -60,6 +90,7 @@ class ClearingProgram:
     entry: Ints
     interface: Ints
     case: Ints
+    support: SupportTerms | None
 
     def at(self, losses: LossTerms, scheduled_import: xr.DataArray) -> Program:
         """Return the program of one pass.
@@ -77,10 +108,12 @@ class ClearingProgram:
         data = known.matrix.data.copy()
         for place, term in zip(self.entry, terms, strict=True):
             np.add.at(data, place, self.weight * _ravel(term)[self.branch])
-        matrix = csr_array((data, known.matrix.indices, known.matrix.indptr), shape=known.matrix.shape)
         shift = np.zeros(len(known.rows))
         np.add.at(shift, self.row, -self.weight * _ravel(losses.constant)[self.branch])
         shift[self.interface] -= scheduled_import.transpose(FEEDER, PERIOD).values
+        if self.support is not None:
+            shift[self.interface] -= self.support.fill(data, losses)
+        matrix = csr_array((data, known.matrix.indices, known.matrix.indptr), shape=known.matrix.shape)
         return replace(known, matrix=matrix, row_lower=known.row_lower + shift, row_upper=known.row_upper + shift)
 
 
@@ -109,19 +142,22 @@ def read_clearing(market: BalancingMarket, grid: LinDistFlow) -> ClearingProgram
         columns = _columns(model, market, program)
         row, branch, weight = _current_terms(model, market, program, grid)
         matrix = _with_places(program.matrix, row, columns[:, branch])
-        filled = replace(program, matrix=matrix)
         roots = model.constraints["Interface-balance"].labels
         at_root = roots.sel({BUS: market.feeders.roots.to_numpy()}).transpose(BUS, PERIOD).values
+        interface = np.searchsorted(program.rows, at_root)
+        at, given, drawn = _support_places(model, market, program, interface)
+        matrix = _with_places(matrix, given.ravel(), drawn.reshape(len(SUPPORT), -1))
         return ClearingProgram(
             model=model,
-            program=filled,
+            program=replace(program, matrix=matrix),
             ranks=_ranks(model, market, program),
             row=row,
             branch=branch,
             weight=weight,
             entry=_entries(matrix, row, columns[:, branch]),
-            interface=np.searchsorted(program.rows, at_root),
+            interface=interface,
             case=_cases(model, market, program.columns),
+            support=None if at.empty else SupportTerms(market.feeders, at, _entries(matrix, given, drawn)),
         )
 
 
@@ -136,6 +172,19 @@ def _columns(model: linopy.Model, market: BalancingMarket, program: Program) -> 
         for label, where in zip(labels, at.values(), strict=True)
     ]
     return np.searchsorted(program.columns, np.stack(found))
+
+
+def _support_places(
+    model: linopy.Model, market: BalancingMarket, program: Program, interface: Ints
+) -> tuple[pd.Series, Ints, Ints]:
+    """Return who gives support, its rows of the interface (resource, period), and its columns (2, resource, period)."""
+    at, periods = supporters(market), len(market.periods)
+    if at.empty:
+        nowhere = np.zeros((0, periods), dtype=np.int64)
+        return at, nowhere, np.zeros((len(SUPPORT), 0, periods), dtype=np.int64)
+    labels = np.stack([model.variables[name].labels.transpose(RESOURCE, PERIOD).values for name in SUPPORT])
+    owner = positions(market.feeder_names, market.feeders.feeder_of.loc[at.to_numpy()].to_numpy())
+    return at, interface[owner], np.searchsorted(program.columns, labels)
 
 
 def _cases(model: linopy.Model, market: BalancingMarket, columns: Ints) -> Ints:
@@ -191,7 +240,7 @@ def _with_places(matrix: csr_array, row: Ints, columns: Ints) -> csr_array:
 
 
 def _entries(matrix: csr_array, row: Ints, columns: Ints) -> Ints:
-    """Return where entries stand in the data of a matrix with sorted columns, (3, term)."""
+    """Return where entries stand in the data of a matrix with sorted columns: (term,), (k, term) → (k, term)."""
     width = matrix.shape[1]
     every = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)).astype(np.int64) * width + matrix.indices
     return np.searchsorted(every, row.astype(np.int64) * width + columns)

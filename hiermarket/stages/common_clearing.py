@@ -19,6 +19,7 @@ from hiermarket.stages.ac_check import ac_state, checked, injections, scheduled,
 from hiermarket.stages.clearing_model import BALANCES, RECOURSE, public
 from hiermarket.stages.common_program import CommonProgram, grid_bid_cost, read_common
 from hiermarket.stages.interface_balance import bid_factors, interface_need
+from hiermarket.stages.reactive_support import support_at_buses, support_of
 from hiermarket.stages.resource_safety import uncoupled
 from hiermarket.stages.tso_model import GRID_BUS, OF_GRID_BIDS, grid_buses, interface_buses, needs, tbm_bids
 
@@ -121,7 +122,9 @@ def clear_common(
     imports = true if _has_losses(terms) else alone.p_interface
     code, work = program.solve(terms, imports.fillna(0.0))
     for _ in range(passes):
-        terms, imports = linearise(market.feeders, _state(program, market), grid.losses), true
+        given = xr.Dataset(support_of(program.solution(), market))
+        support = support_at_buses(market, given)
+        terms, imports = linearise(market.feeders, _state(program, market), grid.losses, support=support), true
         code, done = program.solve(terms, imports.fillna(0.0))
         work += done
     # without a power flow of the schedule there is no exchange to compare with
@@ -154,7 +157,7 @@ def transmission_bids(market: BalancingMarket, imports: xr.DataArray) -> Bids:
 def _state(program: CommonProgram, market: BalancingMarket) -> xr.Dataset:
     """Return the AC state of the last pass; the linear one where the power flow has no solution."""
     solved = program.solution()
-    recourse = xr.Dataset({public(name): solved[name] for name in RECOURSE})
+    recourse = xr.Dataset({public(name): solved[name] for name in RECOURSE} | support_of(solved, market))
     p, q = injections(market, solved["Bid-activation"].fillna(0.0), recourse.fillna(0.0))
 
     def linear() -> xr.Dataset:
@@ -186,6 +189,7 @@ def _values(
     root = bare(market.feeders.data.depth == 0)
     for name in ("reactive_shortage", "reactive_surplus"):
         recourse[name] = recourse[name].where(~root)
+    support = support_of(solved, market)
     values = xr.Dataset(
         {
             "activation": solved["Bid-activation"],
@@ -195,6 +199,7 @@ def _values(
             "p_flow": solved["Line-p"].reindex({BUS: buses}),
             "q_flow": solved["Line-q"].reindex({BUS: buses}),
             **recourse,
+            **support,
             "interface_exchange": exchange,
             "interface_price": exchange.transpose(FEEDER, PERIOD).copy(data=price),
             "grid_price": at_grid,
@@ -213,7 +218,7 @@ def _values(
         + grid_bid_cost(side, values["grid_activation"])
         + market.rules.value_of_lost_load * lost
     )
-    p, q = injections(market, values["activation"], xr.Dataset({n: values[n] for n in recourse}))
+    p, q = injections(market, values["activation"], values[[*recourse, *support]])
     coords = {
         **market.bids.data[list(BID_COORDS)].coords,
         **market.feeders.data[list(BUS_COORDS)].coords,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -185,7 +186,9 @@ def read_common(market: BalancingMarket, side: TsoSide, grid: LinDistFlow, solve
         shape=(len(program.rows), len(clearing.program.columns)),
     )
     local = [rank for place, rank in enumerate(clearing.ranks) if place != TBM_RANK]
-    ranks = [np.concatenate(both) for both in zip(local, ties, strict=True)]
+    # the ranks of the reactive support come last, and have no part in the transmission grid
+    none = np.zeros(len(program.columns))
+    ranks = [np.concatenate(both) for both in zip_longest(local, ties, fillvalue=none)]
     return CommonProgram(
         clearing=clearing,
         grid_model=model,

@@ -61,7 +61,7 @@ class Corner:
     def __init__(self, market: BalancingMarket, clearing: DsoClearing, extra: xr.DataArray) -> None:
         self.extra = extra
         activation = bare(clearing.flat.activation).fillna(0.0) + bare(market.bids.sign) * extra
-        p, q = injections(market, activation, clearing.recourse.fillna(0.0))
+        p, q = injections(market, activation, clearing.beyond_bids.fillna(0.0))
         self.ac = ac_state(market, p, q)
         feeders = market.feeders
         if clearing.grid.loss_passes == 0:

@@ -92,7 +92,7 @@ def room_to_move(market: BalancingMarket, clearing: DsoClearing, most: Volumes, 
     """
     losses, data = clearing.losses, market.bids.data
     grid = eliminate(market.feeders, losses)
-    recourse = clearing.recourse.fillna(0.0)
+    recourse = clearing.beyond_bids.fillna(0.0)
     p, q = injections(market, bare(clearing.flat.activation).fillna(0.0), recourse)
     state = grid.state(*(a.transpose(BUS, PERIOD).values for a in (p, q)))
     who = sites(market.feeders, market.bids.node, bare(data.reactive_ratio))

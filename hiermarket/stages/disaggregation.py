@@ -82,7 +82,7 @@ def disaggregate(
         change, price = (array.sel({BID: before.indexes[BID]}) for array in _changes(cleared))
     price = _by_rule(market, clearing, cleared, price)
     after = before + change.fillna(0.0)
-    recourse = clearing.recourse.fillna(0.0)
+    recourse = clearing.beyond_bids.fillna(0.0)
     state = ac_state(market, *injections(market, after, recourse))
     up, down = (bare(clearing.flat.tbm_volume.sel({DIRECTION: d.value}, drop=True)) for d in Direction)
     imported = clearing.scheduled_import + up - down

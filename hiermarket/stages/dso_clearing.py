@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.sparse import coo_array
 
 from hiermarket.errors import MarketWarning, some_labels
-from hiermarket.labels import BID, BUS, DIRECTION, FEEDER, PERIOD, Direction
+from hiermarket.labels import BID, BUS, DIRECTION, FEEDER, PERIOD, RESOURCE, Direction
 from hiermarket.network.linear_flow import linear_flow
 from hiermarket.network.losses import LinDistFlow, LossTerms, linearise, lossless
 from hiermarket.nomenclature import describe
@@ -25,6 +25,7 @@ from hiermarket.stages.clearing_model import BALANCES, RECOURSE, public
 from hiermarket.stages.clearing_program import ClearingProgram, read_clearing
 from hiermarket.stages.dso_screening import ScreenedFeeders, clear_feeders_by_merit_order, is_affordable, root_prices
 from hiermarket.stages.integer_decisions import relaxed, solve_whole, untrue_clearing
+from hiermarket.stages.reactive_support import support_at_buses, support_of
 from hiermarket.stages.resource_check import make_whole, resource_results
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class DsoClearing(Labelled):
 
     Arrays: ``price, activation`` (bid), ``nodal_price, reactive_price, voltage, p_flow,
     q_flow, unserved, spilled, reactive_shortage, reactive_surplus`` (bus), ``tbm_volume``
-    (feeder, direction), ``clearing_cost, status, screened`` (feeder) and the AC check
+    (feeder, direction), ``clearing_cost, status, screened`` (feeder), with a table of resources
+    ``resource_output, stored_energy, reactive_support`` (resource), and the AC check
     ``ac_voltage, undervoltage, overvoltage, overload, ac_loss, ac_mismatch,
     ac_converged``; all by period, units as in the nomenclature.
 
@@ -71,6 +73,12 @@ class DsoClearing(Labelled):
     def recourse(self) -> xr.Dataset:
         """s± and z± by flat bus label [MW, Mvar]."""
         return self.flat[[public(name) for name in RECOURSE]]
+
+    @property
+    def beyond_bids(self) -> xr.Dataset:
+        """What buses are given beside the bids: `recourse`, and ``reactive_support`` of resources [MW, Mvar]."""
+        support = [name for name in ("reactive_support",) if name in self.flat]
+        return self.flat[[*self.recourse.data_vars, *support]]
 
     def of_periods(self, periods: NDArray[np.intp]) -> DsoClearing:
         """Return the clearing of some periods, by position."""
@@ -140,7 +148,8 @@ def clear_dso(
         unknown, imports = true.isnull(), true.fillna(imports)
     for _ in range(grid.loss_passes):
         p, q = injections(market, values.activation, values)
-        terms = linearise(market.feeders, _state_to_linearise(market, values, p, q), grid.losses)
+        state, support = _state_to_linearise(market, values, p, q), support_at_buses(market, values)
+        terms = linearise(market.feeders, state, grid.losses, support=support)
         values = passes.clear(terms, imports)
     flat = _with_ac_check(market, _without_schedule(market, values, unknown), imports)
     flat = flat.assign(resource_results(market, flat.activation) | make_whole(market, flat))
@@ -232,11 +241,13 @@ def _unlimited(built: ClearingProgram, program: Program, answers: BlockAnswers, 
 
 
 def _where(of_case: xr.DataArray, market: BalancingMarket) -> dict[Hashable, xr.DataArray]:
-    """Look a flag (feeder, period) up at every bus and bid too: by the first dimension of what it is for."""
+    """Look a flag (feeder, period) up at every bus, bid and resource too: by the first dimension of what it is for."""
     found: dict[Hashable, xr.DataArray] = {FEEDER: of_case}
     for dim, data, owner in ((BUS, market.feeders.data, "bus_feeder"), (BID, market.bids.data, "bid_feeder")):
         at = xr.DataArray(data[owner].values, dims=dim, coords={dim: data.indexes[dim]})
         found[dim] = of_case.sel({FEEDER: at}).drop_vars(FEEDER)
+    if market.resources is not None:
+        found[RESOURCE] = of_case.sel({FEEDER: market.resources.feeder}).drop_vars(FEEDER)
     return found
 
 
@@ -273,6 +284,7 @@ def _values(
         "p_flow": solved["Line-p"].reindex({BUS: buses}),
         "q_flow": solved["Line-q"].reindex({BUS: buses}),
         **{public(name): solved[name].reindex({BUS: buses}) for name in RECOURSE},
+        **support_of(solved, market),
     }
     return _described(market, xr.Dataset({name: bare(array) for name, array in named.items()}))
 

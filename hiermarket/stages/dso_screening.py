@@ -15,6 +15,7 @@ from hiermarket.schema import bare, positions
 from hiermarket.stages.ac_check import injections
 from hiermarket.stages.interface_balance import bid_factors, interface_need
 from hiermarket.stages.merit_order import LEAST_FACTOR, NO_VOLUME, Offers, merit_order, price_of
+from hiermarket.stages.reactive_support import held_at_interface, support_of
 from hiermarket.stages.resource_check import kept_by_all, whole_feeders
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class ScreenedFeeders:
     ----------
     values : Dataset
         ``activation`` (bid), ``tbm_volume`` (feeder, direction), ``nodal_price, reactive_price,
-        voltage, p_flow, q_flow`` (bus), by period: the optimum where `decided`.
+        voltage, p_flow, q_flow`` (bus), ``reactive_support`` (resource), by period: the optimum
+        where `decided`.
     decided : DataArray (feeder, period)
         Whether the merit order is the optimum of (8), by the tie rule, with these prices.
     stacks : FeederStacks
@@ -140,6 +142,7 @@ def clear_feeders_by_merit_order(
     (8) and one balance is left for each feeder and period. Its optimum is one of (8) where
     the state that it leaves keeps every limit and no recourse is worth its price anywhere: a
     relaxation whose optimum is feasible. The same holds for what resources allow over all periods.
+    Reactive support (45) has no value without limits, and is 0 by the tie rule.
     """
     with np.errstate(all="ignore"):  # beyond the collapse of a grid nothing is finite, and nothing decided
         return _stacked(market, losses, scheduled_import, grid)
@@ -152,7 +155,7 @@ def _stacked(
     linear = eliminate(market.feeders, losses)
     stacks = feeder_stacks(market, linear.factors())
     volume = bare(market.bids.data.volume)
-    need = interface_need(market, linear, scheduled_import).values
+    need = interface_need(market, linear, scheduled_import, held_at_interface(market.feeders, losses)).values
     finite = np.isfinite(need).ravel()
     stack = merit_order(np.nan_to_num(need, nan=0.0, posinf=0.0, neginf=0.0).ravel(), stacks.offers)
     shape = (len(names), len(periods), -1)
@@ -188,6 +191,8 @@ def _stacked(
         coords={FEEDER: names, DIRECTION: list(DIRECTIONS), PERIOD: periods},
     )  # fmt: skip
     of_case = xr.DataArray(decided, dims=(FEEDER, PERIOD), coords={FEEDER: names, PERIOD: periods})
+    # where no limit counts, support is worth nothing, and the least of it is none
+    values = values.assign(support_of({}, market))
     return ScreenedFeeders(values.assign(activation=activation, tbm_volume=both), of_case, stacks)
 
 

@@ -26,7 +26,9 @@ def start(market: BalancingMarket) -> tuple[Floats, Floats]:
     return p.transpose(BUS, PERIOD).values, q.transpose(BUS, PERIOD).values
 
 
-def interface_need(market: BalancingMarket, grid: LinearGrid, scheduled_import: xr.DataArray) -> xr.DataArray:
+def interface_need(
+    market: BalancingMarket, grid: LinearGrid, scheduled_import: xr.DataArray, held: Floats | float = 0.0
+) -> xr.DataArray:
     """Return W (feeder, period): what the interface lacks when nothing is activated [MW].
 
     Parameters
@@ -37,9 +39,11 @@ def interface_need(market: BalancingMarket, grid: LinearGrid, scheduled_import: 
         Of the losses.
     scheduled_import : DataArray (feeder, period)
         P^sched [MW].
+    held : array (feeder, period)
+        What the reactive support of the losses' state saves at the interface, Σ φ_2 q° [MW].
     """
     imports = scheduled_import.transpose(FEEDER, PERIOD)
-    return imports.copy(data=grid.state(*start(market)).interface - imports.values)
+    return imports.copy(data=grid.state(*start(market)).interface - held - imports.values)
 
 
 def bid_factors(market: BalancingMarket, factor: Floats) -> xr.DataArray:

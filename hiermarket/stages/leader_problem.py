@@ -21,6 +21,7 @@ from hiermarket.stages.decides import PricesAndVolumes
 from hiermarket.stages.interface_balance import interface_need
 from hiermarket.stages.leader_payment import Sold, linear_payment, total
 from hiermarket.stages.paid_prices import worth
+from hiermarket.stages.reactive_support import held_at_interface, support_of
 from hiermarket.stages.resource_rows import own_states
 from hiermarket.stages.resource_safety import feeders_of, held_by_resources
 from hiermarket.stages.single_price import add_stack, limits_in_reach, stack_cost, unlimited
@@ -84,8 +85,12 @@ class LeaderProblem:
         -------
         Dataset
             ``activation, offer`` (bid), ``nodal_price, reactive_price, v, p_flow, q_flow`` and
-            the recourse (bus), each by period.
+            the recourse (bus), ``reactive_support`` (resource), each by period.
         """
+        # where no limit can count there is no support
+        return self._by_bid_and_bus(answer).assign(support_of(answer.variables, self.market))
+
+    def _by_bid_and_bus(self, answer: Solution) -> xr.Dataset:
         market = self.market
         bids, buses = market.bids.data.indexes[BID], market.feeders.data.indexes[BUS]
         everywhere = {PERIOD: market.periods}
@@ -175,11 +180,11 @@ def leader_problem(
     import linopy
 
     own, held = leader.own, held_by_resources(market)
-    whole = market if bool(held.any()) else market.without_resources()
+    whole = market if bool(held.any()) else market.without_resource_limits()
     grid = eliminate(market.feeders, losses)
     imports = truthful.scheduled_import
     with np.errstate(all="ignore"):  # beyond the collapse nothing is finite, and nothing unlimited
-        need = interface_need(market, grid, imports)
+        need = interface_need(market, grid, imports, held_at_interface(market.feeders, losses))
         free = unlimited(market, grid, losses, need, sides=truthful.grid.sides)
     # what resources hold together is one problem over all periods
     free = free & ~free.copy(data=feeders_of(market, held))

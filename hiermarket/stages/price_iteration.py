@@ -157,11 +157,11 @@ def consistent_prices(market: BalancingMarket, method: FixedPoint, clear: ClearB
     values, shape = prices.values.copy(), prices.shape[1:]
     best, best_gap = values.copy(), np.full(shape, np.inf)
     step, before = np.full(shape, method.step), np.zeros(shape)
-    apart = market.resources is None
+    apart = market.resources is None or not market.resources.couples.any()
     open_periods, largest = np.arange(shape[1]), list[float]()
     while open_periods.size and len(largest) < method.rounds:
         priced = market.with_exchange_price(prices.copy(data=values))
-        # without resources every period is a problem of its own
+        # where no resource couples periods, every one is a problem of its own
         part = priced.of_periods(open_periods) if apart else priced
         found = _seen(part, *clear(part))
         gap, counted, tested = (array.isel({PERIOD: slice(None) if apart else open_periods}).values for array in found)

@@ -114,7 +114,7 @@ def uncoupled(market: BalancingMarket, what: str) -> BalancingMarket:
         raise ModelError(
             f"{what} does not look at what resources hold together", where=some_labels(names), remedy=_REMEDY
         )
-    return market.without_resources()
+    return market.without_resource_limits()
 
 
 def feeders_of(market: BalancingMarket, bids: xr.DataArray) -> NDArray[np.bool_]:

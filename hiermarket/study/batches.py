@@ -122,4 +122,8 @@ def join_stages(market: BalancingMarket, parts: Sequence[LocalStages]) -> LocalS
 
 def _join_losses(parts: Sequence[LossTerms]) -> LossTerms:
     names = ("constant", "by_p", "by_q", "by_w")
-    return LossTerms(*(xr.concat([getattr(part, name) for part in parts], dim="bus") for name in names))
+    joined = {name: xr.concat([getattr(part, name) for part in parts], dim="bus") for name in names}
+    if all(part.support is None for part in parts):
+        return LossTerms(**joined)
+    held = [xr.zeros_like(part.by_q) if part.support is None else part.support for part in parts]
+    return LossTerms(**joined, support=xr.concat(held, dim="bus"))

@@ -135,5 +135,9 @@ def _state(clearing: DsoClearing) -> xr.Dataset:
         if isinstance(value, xr.DataArray):
             arrays[field.name] = value
         elif isinstance(value, LossTerms):
-            arrays |= {f"{field.name}.{term.name}": getattr(value, term.name) for term in dataclasses.fields(value)}
+            arrays |= {
+                f"{field.name}.{term.name}": getattr(value, term.name)
+                for term in dataclasses.fields(value)
+                if getattr(value, term.name) is not None
+            }
     return xr.Dataset(arrays, attrs=dataclasses.asdict(clearing.work))

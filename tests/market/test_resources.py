@@ -163,3 +163,16 @@ def test_a_rebound_needs_hours(hours):
     with pytest.raises(DataError) as error:
         read(rebound_hours=hours)
     assert where(error) == ["resources.rebound_hours"]
+
+
+def test_without_limits_there_is_reactive_support_alone():
+    hours = pd.date_range("2026-01-01", periods=2, freq="h")
+    battery = {"feeder": "f", "resource": "B", "energy_start": 1.0, "energy_max": 2.0, "p_max": 1.0, "ramp_up": 0.5,
+               "end_level": "at_least", "energy_end": 0.5, "rebound_hours": 2.0}  # fmt: skip
+    both = resources(pd.DataFrame([battery | {"q_max": 0.3}, {"feeder": "f", "resource": "G", "p_max": 2.0}]), hours)
+    assert both.has_support.tolist() == [True, False]
+    kept = both.without_limits()
+    assert not kept.couples.any()
+    assert np.isinf(kept.data.p_max).all()
+    assert kept.data.q_max.values.tolist() == [[0.3, 0.3], [0.0, 0.0]]
+    assert resources(pd.DataFrame([battery]), hours).without_limits() is None

@@ -200,7 +200,9 @@ def _told(
     else:
         where = some_labels(labels_where(gaps.copy(data=left)))
         why = "where the TSO's price jumps" if len(largest) < method.rounds else "the last round"
-        reason = f"after {rounds} a gap of {np.abs(gap).max():.2f} EUR/MWh is left ({why}): {where}"
+        most = np.abs(gap).max()
+        what = f"a gap of {most:.2f} EUR/MWh is left ({why})" if np.isfinite(most) else "no trade has tested the prices"
+        reason = f"after {rounds} {what}: {where}"
     index = pd.RangeIndex(1, len(largest) + 1, name=ROUND)
     flat = xr.Dataset(
         {

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 README, BILEVEL, STUDIES = ROOT / "README.md", ROOT / "docs" / "bilevel.md", ROOT / "docs" / "studies.md"
 UNCERTAINTY = ROOT / "docs" / "uncertainty.md"
 SCHEMES = ROOT / "docs" / "schemes.md"
-EQUILIBRIUM = ROOT / "docs" / "equilibrium.md"
+EQUILIBRIUM, RESOURCES = ROOT / "docs" / "equilibrium.md", ROOT / "docs" / "resources.md"
 
 _BLOCK = re.compile(
     r"^(?P<skip><!--\s*not run:.*-->\s*\n)?```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```\s*$", re.MULTILINE | re.DOTALL
@@ -60,7 +60,7 @@ def running(page: Path) -> list[Block]:
 
 
 @pytest.mark.parametrize(
-    "page", [README, BILEVEL, STUDIES, UNCERTAINTY, SCHEMES, EQUILIBRIUM], ids=lambda page: page.name
+    "page", [README, BILEVEL, STUDIES, UNCERTAINTY, SCHEMES, EQUILIBRIUM, RESOURCES], ids=lambda page: page.name
 )
 def test_python_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     if page == BILEVEL:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,8 @@ from hiermarket.schema import Labelled, bare, freeze, labels_where, raise_togeth
 from hiermarket.stages.resource_safety import is_convex
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from hiermarket.market.balancing_market import BalancingMarket
     from hiermarket.solving.program import Floats
     from hiermarket.stages.dso_clearing import DsoClearing
@@ -105,17 +107,22 @@ def price_gap(market: BalancingMarket, clearing: DsoClearing, cleared: TsoCleari
     -----
     Equation (28) of docs/model.md.
     """
-    return _seen(market, clearing, cleared)[0]
+    return _seen(market, clearing, cleared).gap
 
 
-def _seen(
-    market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing
-) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
-    """Return `price_gap`, the price that it is the gap to, and whether a trade or a single price tests it.
+class _Seen(NamedTuple):
+    """What a round shows, (feeder, period): `price_gap`, the price that it is the gap to, whether that is tested.
 
-    A trade does where the DSO's clearing is convex: its exchange is then the best at λ^T in both directions. With
+    A trade tests it where the DSO's clearing is convex: its exchange is then the best at λ^T in both directions. With
     minimum volumes, or storages that do not charge and discharge at once, only a single price does.
     """
+
+    gap: xr.DataArray
+    counted: xr.DataArray
+    tested: xr.DataArray
+
+
+def _seen(market: BalancingMarket, clearing: DsoClearing, cleared: TsoClearing) -> _Seen:
     at = {FEEDER: market.feeder_names}
     price = bare(cleared.flat["interface_price"]).sel(at)
     volume = bare(clearing.flat["tbm_volume"]).sel(at)
@@ -126,7 +133,7 @@ def _seen(
     counted = up.where(takes, down.where(delivers, between)).transpose(FEEDER, PERIOD)
     gap = (price - counted).transpose(FEEDER, PERIOD).rename("price_gap")
     confirmed = (takes | delivers) & is_convex(market)
-    return gap, counted, (confirmed | (up == down)).transpose(FEEDER, PERIOD)
+    return _Seen(gap, counted, (confirmed | (up == down)).transpose(FEEDER, PERIOD))
 
 
 def consistent_prices(market: BalancingMarket, method: FixedPoint, clear: ClearBoth) -> PriceIteration:
@@ -155,36 +162,50 @@ def consistent_prices(market: BalancingMarket, method: FixedPoint, clear: ClearB
     """
     prices = market.exchange_price.sel({DIRECTION: list(DIRECTIONS)}).transpose(DIRECTION, FEEDER, PERIOD)
     values, shape = prices.values.copy(), prices.shape[1:]
-    best, best_gap = values.copy(), np.full(shape, np.inf)
-    step, before = np.full(shape, method.step), np.zeros(shape)
+    best, best_gap, steps = values.copy(), np.full(shape, np.inf), _Steps.first(shape, method)
+    # where no resource couples periods, every one is a problem of its own, and needs no round of the others
     apart = market.resources is None or not market.resources.couples.any()
-    open_periods, largest = np.arange(shape[1]), list[float]()
-    while open_periods.size and len(largest) < method.rounds:
+    still, largest = np.arange(shape[1]), list[float]()
+    while still.size and len(largest) < method.rounds:
         priced = market.with_exchange_price(prices.copy(data=values))
-        # where no resource couples periods, every one is a problem of its own
-        part = priced.of_periods(open_periods) if apart else priced
-        found = _seen(part, *clear(part))
-        gap, counted, tested = (array.isel({PERIOD: slice(None) if apart else open_periods}).values for array in found)
-        some = np.s_[:, open_periods]
-        far = np.where(tested, np.abs(gap), np.inf).max(axis=0)
+        part = priced.of_periods(still) if apart else priced
+        gap, counted, tested = (array.values for array in _seen(part, *clear(part)))
         largest.append(float(np.abs(gap).max()))
         # the feeders of a period meet in the TSO's market: its best round is one for all of them
-        better = far < np.abs(best_gap[some]).max(axis=0)
-        best[:, :, open_periods[better]] = values[:, :, open_periods[better]]
-        best_gap[:, open_periods[better]] = gap[:, better]
-        open_ = (np.abs(gap) > method.tolerance) | ~tested
-        turned = gap * before[some] < 0
-        # the TSO's price jumps between the last two: first try just on that side of it from which it was reached
-        first = turned & (step[some] == method.step)
-        step[some] = np.where(turned, step[some] / 2, step[some])
-        move = np.where(first, -np.sign(before[some]) * method.tolerance / 2, step[some] * gap)
-        before[some] = np.where(np.abs(gap) > method.tolerance, gap, before[some])
+        far, known = np.where(tested, np.abs(gap), np.inf).max(axis=0), np.abs(best_gap[:, still]).max(axis=0)
+        better = still[far < known if apart else np.full(len(still), far.max() < known.max())]
+        best[:, :, better], best_gap[:, better] = values[:, :, better], gap[:, np.isin(still, better)]
+        moves = (np.abs(gap) > method.tolerance) | ~tested
         # (29)  π^E ← π^E + θ (λ^T − π^E), in both directions, within floor and cap        [EUR/MWh]
-        moved = np.clip(counted + move, market.rules.price_floor, market.rules.price_cap)
-        values[:, :, open_periods] = np.where(open_, moved, values[:, :, open_periods])
-        moving = (open_ & ((np.abs(moved - counted) > method.tolerance / 4) | ~tested)).any(axis=0)
-        open_periods = open_periods[moving] if apart or not moving.any() else open_periods
+        moved = np.clip(counted + steps.of(gap, still), market.rules.price_floor, market.rules.price_cap)
+        values[:, :, still] = np.where(moves, moved, values[:, :, still])
+        on = (moves & ((np.abs(moved - counted) > method.tolerance / 4) | ~tested)).any(axis=0)
+        still = still[on] if apart or not on.any() else still
     return _told(market, prices.copy(data=best), best_gap, np.array(largest), method)
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """θ of every feeder and period, and its last gap that was none to accept, (feeder, period)."""
+
+    method: FixedPoint
+    share: Floats
+    before: Floats
+
+    @classmethod
+    def first(cls, shape: tuple[int, ...], method: FixedPoint) -> _Steps:
+        return cls(method, np.full(shape, method.step), np.zeros(shape))
+
+    def of(self, gap: Floats, periods: NDArray[np.intp]) -> Floats:
+        """Return by how much prices move in some periods, θ halved where the gap has turned [EUR/MWh]."""
+        some, tolerance = np.s_[:, periods], self.method.tolerance
+        share, before = self.share[some], self.before[some]
+        turned = gap * before < 0
+        # the TSO's price jumps between the last two: first try just on that side of it from which it was reached
+        first = turned & (share == self.method.step)
+        share = np.where(turned, share / 2, share)
+        self.share[some], self.before[some] = share, np.where(np.abs(gap) > tolerance, gap, before)
+        return np.where(first, -np.sign(before) * tolerance / 2, share * gap)
 
 
 def _told(

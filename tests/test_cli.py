@@ -96,6 +96,14 @@ def test_options_reach_the_run(tmp_path: Path):
     assert '"loss_passes": 0' in options
 
 
+def test_consistent_prices(tmp_path: Path):
+    words = ["--as-bid", "--consistent-prices", "--no-pictures", "--no-behaviours"]
+    done = typed("run", "two_bus", *LOSSLESS, *words, "--output", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "Exchange prices were iterated: consistent after 1 round" in " ".join(done.stdout.split())
+    assert read_results(tmp_path / "two_bus.nc")["exchange_prices"].attrs["consistent"] == 1
+
+
 def test_unknown_case():
     done = typed("run", "nowhere")
     assert done.exit_code == 1

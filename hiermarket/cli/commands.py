@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
 #: Options of `run` that only a study has, and that only a case has: a study has them in its file.
 OF_A_STUDY = ("workers", "scheduler", "fresh")
-OF_A_CASE = ("leader", "volumes", "truthful", "as_bid", "forwarding", "undo", "loss_passes", "pictures", "behaviours")
+OF_A_CASE = (
+    "leader",
+    "volumes",
+    "truthful",
+    "as_bid",
+    "forwarding",
+    "undo",
+    "loss_passes",
+    "pictures",
+    "behaviours",
+    "consistent_prices",
+)
 
 #: What a shell gets from a command that was stopped by Ctrl-C.
 STOPPED = 130
@@ -85,6 +96,9 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
     as_bid: Annotated[bool, typer.Option("--as-bid", help="Nobody leads: the prices of the case's bids.")] = False,
     forwarding: Annotated[Forwarding, typer.Option(help="How volumes for the TSO are found.")] = Forwarding.SAFE_BOX,
     undo: Annotated[bool, typer.Option("--undo", help="Let the TSO undo activations of the DSO.")] = False,
+    consistent_prices: Annotated[
+        bool, typer.Option("--consistent-prices", help="Repeat until DSOs count on the prices that the TSO pays.")
+    ] = False,
     loss_passes: Annotated[int, typer.Option(min=0, help="Passes of linearised losses; 0 is lossless.")] = 2,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results.", show_default="this one; of a study, as in its file")
@@ -131,7 +145,7 @@ def run(  # noqa: PLR0913  (a parameter for each option of the command line)
         if not (truthful or as_bid):
             decides = PricesAndVolumes() if volumes else PricesOnly()
             behaviour = OneLeader(leader if leader is not None else largest_bsp(market), decides)
-        options = _options(behaviour, forwarding, loss_passes, undo=undo)
+        options = _options(behaviour, forwarding, loss_passes, undo=undo, consistent=consistent_prices)
         chain = _chain(market, options, clock)
         for table in report(chain):
             out.print(table, "")
@@ -211,14 +225,18 @@ def largest_bsp(market: BalancingMarket) -> str:
     return max(market.bids.bsps, key=lambda bsp: float(offered.values[market.bids.of(bsp).values].sum()))
 
 
-def _options(behaviour: Behaviour, forwarding: Forwarding, loss_passes: int, *, undo: bool) -> Options:
+def _options(
+    behaviour: Behaviour, forwarding: Forwarding, loss_passes: int, *, undo: bool, consistent: bool
+) -> Options:
     from hiermarket.network.losses import LinDistFlow
     from hiermarket.stages.coordination import Options
+    from hiermarket.stages.price_iteration import FixedPoint
 
     grid = LinDistFlow(loss_passes=loss_passes)
     # without the word, as the method has it
     method = forwarding.method(undo=undo or None)
-    return Options(behaviour=behaviour, forwarding=method, grid=grid)
+    prices = FixedPoint() if consistent else None
+    return Options(behaviour=behaviour, forwarding=method, grid=grid, exchange_prices=prices)
 
 
 def _chain(market: BalancingMarket, options: Options, clock: Stopwatch) -> Chain:

@@ -13,6 +13,7 @@ from hiermarket.nomenclature import describe
 from hiermarket.results.indicators import indicators
 from hiermarket.results.risk import risk
 from hiermarket.schema import join_flat, unstack
+from hiermarket.stages.equilibrium import Equilibrium
 from hiermarket.stages.price_iteration import price_gap
 from hiermarket.stages.scenario_runs import ScenarioChain, stack
 
@@ -60,16 +61,12 @@ def result_tree(chain: Chain | ScenarioChain) -> xr.DataTree:
     }
     if chain.price_iteration is not None:
         prices = chain.price_iteration
-        groups["exchange_prices"] = prices.data.assign_attrs(_told_of(prices))
+        groups["exchange_prices"] = prices.data.assign_attrs(_says(prices))
     if chain.bidding:
         flat = flat_bidding(chain.bidding)
         groups["bidding"] = unstack(flat).assign_attrs(flat.attrs)
     if chain.equilibrium is not None:
-        found = chain.equilibrium
-        groups["equilibrium"] = found.data.assign_attrs(
-            is_equilibrium=int(found.is_equilibrium), reason=found.reason, rounds=found.rounds,
-            price_of_anarchy=found.price_of_anarchy, payment_ratio=found.payment_ratio,
-        )  # fmt: skip
+        groups["equilibrium"] = chain.equilibrium.data.assign_attrs(_says(chain.equilibrium))
     return _tree(groups, chain.options, chain.market.rules)
 
 
@@ -94,17 +91,22 @@ def _scenario_tree(chain: ScenarioChain) -> xr.DataTree:
     if any(one.bidding for one in chain.chains.values()):
         led = {name: flat_bidding(one.bidding) for name, one in chain.chains.items()}
         groups["bidding"] = unstack(stack(led)).assign_attrs(_of_all({name: flat.attrs for name, flat in led.items()}))
-    iterated = {name: one.price_iteration for name, one in chain.chains.items() if one.price_iteration is not None}
-    if iterated:
-        told = {name: _told_of(found) for name, found in iterated.items()}
-        prices = stack({name: found.flat for name, found in iterated.items()})
-        groups["exchange_prices"] = unstack(prices).assign_attrs(_of_all(told))
+    for group, part in (("equilibrium", "equilibrium"), ("exchange_prices", "price_iteration")):
+        found = {name: getattr(one, part) for name, one in chain.chains.items()}
+        if all(one is not None for one in found.values()):
+            told = _of_all({name: _says(one) for name, one in found.items()})
+            groups[group] = unstack(stack({name: one.flat for name, one in found.items()})).assign_attrs(told)
     first = next(iter(chain.chains.values()))
     return _tree({name: describe(group) for name, group in groups.items()}, chain.options, first.market.rules)
 
 
-def _told_of(found: PriceIteration) -> dict[str, int | str]:
-    """Return what a search for exchange prices says of itself."""
+def _says(found: PriceIteration | Equilibrium) -> dict[str, int | float | str]:
+    """Return what a search for exchange prices, or for an equilibrium, says of itself."""
+    if isinstance(found, Equilibrium):
+        return {
+            "is_equilibrium": int(found.is_equilibrium), "reason": found.reason, "rounds": found.rounds,
+            "price_of_anarchy": found.price_of_anarchy, "payment_ratio": found.payment_ratio,
+        }  # fmt: skip
     return {"consistent": int(found.consistent), "reason": found.reason}
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import json
 
 import numpy as np
 import pandas as pd
@@ -204,3 +205,14 @@ def test_resources_of_scenarios_have_the_same_names():
     table = pd.DataFrame({"resource": ["W", "V"], "p_max": 0.5, "scenario": ["windy", "calm"]})
     with pytest.raises(DataError, match="resources"):
         resource_market([0.5], [bid("up", 0.5, 10.0, "W")], table)
+
+
+def test_equilibria_and_consistent_prices_of_scenarios_are_in_the_tree():
+    many = in_scenarios(hm.load_case("two_bus"), {"low": 0.5, "high": 1.0})
+    options = hm.Options(
+        behaviour=hm.AllStrategic(), grid=hm.LinDistFlow(loss_passes=0), exchange_prices=hm.FixedPoint()
+    )
+    tree = hm.result_tree(hm.run(many, options))
+    for group, array in (("equilibrium", "regret"), ("exchange_prices", "exchange_price")):
+        assert tree[group][array].dims[0] == "scenario"
+        assert set(json.loads(tree[group].attrs["by_scenario"])) == {"low", "high"}

@@ -172,6 +172,13 @@ def ended(answers: Answers) -> None:
     np.testing.assert_allclose(costs, costs[0], rtol=1e-6)
 
 
+def no_dearer(answers: Answers) -> None:
+    """Curves hold every box: with them the whole costs no more, but for the losses of another state."""
+    curves, boxes = answers["curves"].cost, answers["boxes"].cost
+    if not curves <= boxes * (1 + 1e-4):
+        raise AssertionError(f"with curves {curves:.2f} EUR, with boxes {boxes:.2f} EUR")
+
+
 _HAND: dict[str, Phase] = {"linopy by hand": linopy_by_hand}
 if HAS_PYOMO:
     _HAND["Pyomo by hand"] = pyomo_by_hand
@@ -213,7 +220,7 @@ CASES = (
             {"feeders": 1000, "periods": 96},
         ),
         phases={"curves": with_curves, "boxes": whole_chain},
-        agree=ended,
+        agree=no_dearer,
         ratios=(Ratio(("boxes",), ("curves",)),),
         grows="feeders",
     ),

@@ -136,23 +136,23 @@ class BalancingMarket:
         """The feeders, in order."""
         return self.feeders.roots.index.rename(FEEDER)
 
-    def with_bids(self, data: xr.Dataset) -> BalancingMarket:
-        """Return the same market with other values of the same bids."""
+    def _with(self, **changes: object) -> BalancingMarket:
+        """Return the same market with other parts, whose bids were warned of already."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MarketWarning)
-            return replace(self, bids=Bids(data))
+            return replace(self, **changes)  # type: ignore[arg-type]  # the parts of a market, by name
+
+    def with_bids(self, data: xr.Dataset) -> BalancingMarket:
+        """Return the same market with other values of the same bids."""
+        return self._with(bids=Bids(data))
 
     def without_resources(self) -> BalancingMarket:
         """Return the same market in which every bid stands for itself."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MarketWarning)
-            return replace(self, resources=None)
+        return self._with(resources=None)
 
     def without_resource_limits(self) -> BalancingMarket:
         """Return the same market in which every bid stands for itself; resources keep their reactive support."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MarketWarning)
-            return replace(self, resources=self.resources and self.resources.without_limits())
+        return self._with(resources=self.resources and self.resources.without_limits())
 
     @property
     def exchange_price(self) -> xr.DataArray:
@@ -190,9 +190,7 @@ class BalancingMarket:
                 faults.append(Fault(f"exchange_price.{dim}", found, expected, "Give a price for every label."))
         raise_together(faults)
         every = given.broadcast_like(limit).transpose(FEEDER, DIRECTION, PERIOD)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MarketWarning)
-            return replace(self, tbm=self.tbm.assign(exchange_price=every))
+        return self._with(tbm=self.tbm.assign(exchange_price=every))
 
     @property
     def tso_side(self) -> TsoSide:
@@ -206,33 +204,27 @@ class BalancingMarket:
         if side.interface is not None:
             side = replace(side, interface={name: side.interface[name] for name in names if name in side.interface})
         mine = self.bids.data.bid_feeder.isin(list(names)).values
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MarketWarning)
-            return replace(
-                self,
-                feeders=feeders,
-                bids=Bids(self.bids.data.isel({BID: mine})),
-                imbalance=self.imbalance.sel({BUS: feeders.data.indexes[BUS]}),
-                tbm=self.tbm.sel({FEEDER: list(names)}),
-                transmission=side,
-                resources=self.resources and self.resources.of_feeders(names),
-            )
+        return self._with(
+            feeders=feeders,
+            bids=Bids(self.bids.data.isel({BID: mine})),
+            imbalance=self.imbalance.sel({BUS: feeders.data.indexes[BUS]}),
+            tbm=self.tbm.sel({FEEDER: list(names)}),
+            transmission=side,
+            resources=self.resources and self.resources.of_feeders(names),
+        )
 
     def of_periods(self, periods: NDArray[np.intp]) -> BalancingMarket:
         """Return the market in some periods, by position in `periods`; the TSO's side too."""
         at = {PERIOD: periods}
         side = self.tso_side.of_periods(periods)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MarketWarning)
-            return replace(
-                self,
-                feeders=Feeders(self.feeders.data.isel(at)),
-                bids=Bids(self.bids.data.isel(at)),
-                imbalance=self.imbalance.isel(at),
-                tbm=self.tbm.isel(at),
-                transmission=side.transmission,
-                resources=self.resources and self.resources.of_periods(periods),
-            )
+        return self._with(
+            feeders=Feeders(self.feeders.data.isel(at)),
+            bids=Bids(self.bids.data.isel(at)),
+            imbalance=self.imbalance.isel(at),
+            tbm=self.tbm.isel(at),
+            transmission=side.transmission,
+            resources=self.resources and self.resources.of_periods(periods),
+        )
 
     def truthful(self) -> BalancingMarket:
         """Return the same market with every bid at its marginal cost."""

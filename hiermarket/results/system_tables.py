@@ -121,7 +121,7 @@ def interfaces(chain: Chain) -> Table:
     market, flat = chain.market, chain.cleared.flat
     at, duration = interface_buses(market.tso_side), market.duration.values
     price = flat.interface_price.transpose(FEEDER, PERIOD).values
-    gap = price_gap(market, chain.clearing, chain.cleared).values
+    gap, expected = price_gap(market, chain.clearing, chain.cleared).values, market.exchange_price
     bought = {
         d: chain.clearing.flat.tbm_volume.sel({DIRECTION: d}).transpose(FEEDER, PERIOD).values for d in DIRECTIONS
     }
@@ -130,7 +130,7 @@ def interfaces(chain: Chain) -> Table:
         energy = [float((bought[d][k] * duration).sum()) for d in DIRECTIONS]
         t = int(np.nanargmax(np.abs(gap[k]))) if np.isfinite(gap[k]).any() else None
         worst: list[float | str] = [np.nan, MISSING] if t is None else [float(gap[k, t]), times(market)[t]]
-        counted_on = [_ends(market.exchange_price.sel({FEEDER: feeder, DIRECTION: d}).values) for d in DIRECTIONS]
+        counted_on = [_ends(expected.sel({FEEDER: feeder, DIRECTION: d}).values) for d in DIRECTIONS]
         rows.append([f"{feeder} at {at.iloc[k]}", *energy, *counted_on, _ends(price[k]), *worst])
     columns = [
         Column("Feeder and grid bus"), Column("TBM up", "MWh"), Column("TBM down", "MWh"),

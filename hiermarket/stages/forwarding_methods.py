@@ -149,9 +149,6 @@ class Forwarding(StrEnum):
 
 _Method = SafeBox | MaximumRegulation | OfferCurve | Individual | Unfiltered | Corrective
 
-#: Every method.
-METHODS: Final = (SafeBox, MaximumRegulation, OfferCurve, Individual, Unfiltered, Corrective)
-
 _METHODS: Final[dict[Forwarding, type[_Method]]] = {
     Forwarding.SAFE_BOX: SafeBox,
     Forwarding.MAXIMUM_REGULATION: MaximumRegulation,
@@ -160,3 +157,6 @@ _METHODS: Final[dict[Forwarding, type[_Method]]] = {
     Forwarding.UNFILTERED: Unfiltered,
     Forwarding.CORRECTIVE: Corrective,
 }
+
+#: Every method.
+METHODS: Final = tuple(_METHODS.values())
